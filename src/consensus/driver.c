@@ -1,0 +1,2 @@
+/* driver.c: see the seam header of this folder. */
+typedef int hf_consensus_placeholder;

@@ -1,0 +1,2 @@
+/* propose.c: see the seam header of this folder. */
+typedef int hf_propose_placeholder;
