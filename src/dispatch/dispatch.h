@@ -1,0 +1,53 @@
+/* dispatch.h: runs one client's commands in order, here or on the leader.
+ *
+ * A lane is one ordered stream of commands: a client connection of this node, or a client of another node whose
+ * commands arrive over a proxy stream. The rule that gives I7, R2 and R3 at once: a command starts only when the
+ * lane has nothing in flight, or when everything in flight is of the same kind (write, read, forwarded) and has the
+ * same destination (this leader in this term, or that leader in that term). Otherwise it waits its turn.
+ *
+ * WRITE: planned, proposed, answered when applied. READ: passes the read gate, then runs on the state thread.
+ * On a node that does not lead, both are forwarded to the leader; with no leader known they wait at most
+ * no_leader_timeout_ms, then fail with NOLEADER (nothing happened). Loop thread only. */
+#ifndef HF_DISPATCH_DISPATCH_H
+#define HF_DISPATCH_DISPATCH_H
+
+#include "base/env.h"
+#include "base/stats.h"
+#include "command/command.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct hf_dispatcher; /* one per node; made in main/node.c */
+struct hf_lane;
+
+/* One command on its way. Embedded in the caller's slot; the caller owns it until hf_lane_submit and again from
+ * cb on. args and the bytes they point to must stay valid until cb. */
+struct hf_dispatch_req {
+    void *data;
+    void (*cb)(struct hf_dispatch_req *req);
+    const struct hf_command *command; /* resolved row: WRITE or READ (NOGATE included), never LOCAL */
+    struct hf_args args;
+    struct hf_reply reply; /* out, owned by the caller in cb: one flat value, possibly an error */
+    /* private to dispatch */
+    struct hf_dispatch_req *next, *prev;
+    struct hf_lane *lane;
+    uint64_t started_ns, deadline_ms, seq;
+    int state;
+    void *op;
+};
+
+/* queued_max: commands a lane may hold before hf_lane_is_full says to stop reading from the client. */
+struct hf_lane *hf_lane_open(struct hf_dispatcher *d);
+/* The client is gone: commands not yet started are dropped, those in flight run to their end; no cb comes any more
+ * for any of them, so requests still in flight are *moved* to the lane: the caller must have allocated each request
+ * with hf_malloc as one block [req first member at offset 0 of the block], and `release` (may be NULL = hf_free) is
+ * called for each, later. */
+void hf_lane_close(struct hf_lane *lane, void (*release)(struct hf_dispatch_req *req));
+/* Always accepted; cb exactly once, never before this returns. */
+void hf_lane_submit(struct hf_lane *lane, struct hf_dispatch_req *req);
+/* Back-pressure: true when the client should not be read from now; on_ready (set once) is called when that ends. */
+bool hf_lane_is_full(const struct hf_lane *lane);
+void hf_lane_set_ready_cb(struct hf_lane *lane, void (*on_ready)(void *data), void *data);
+
+#endif
