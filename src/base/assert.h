@@ -18,7 +18,7 @@ _Noreturn void hf_fatal(const char *fmt, ...) __attribute__((format(printf, 1, 2
 #define HF_ASSERT_SLOW(expr) ((void)0)
 #endif
 
-#define HF_UNREACHABLE() hf_assert_failed(__FILE__, __LINE__, "unreachable")
-#define HF_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define HF_UNREACHABLE()                   hf_assert_failed(__FILE__, __LINE__, "unreachable")
+#define HF_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #endif

@@ -67,9 +67,9 @@ struct hf_stream;
  * once for every stream (rc 0: the other side ended or we closed; else why it broke; for an outgoing stream
  * that never opened, the connect error). The stream is freed after on_close returns. */
 struct hf_stream_events {
-    void (*on_open)(struct hf_stream *s);                                /* outgoing only; may be NULL */
+    void (*on_open)(struct hf_stream *s);                                 /* outgoing only; may be NULL */
     void (*on_data)(struct hf_stream *s, const uint8_t *bytes, size_t n); /* borrowed for the call */
-    void (*on_drain)(struct hf_stream *s);                               /* queued output fell to 0; may be NULL */
+    void (*on_drain)(struct hf_stream *s);                                /* queued output fell to 0; may be NULL */
     void (*on_close)(struct hf_stream *s, int rc);
 };
 

@@ -36,13 +36,13 @@ struct hf_fs {
     /* Exclusive advisory lock held until close; HF_E_LOCKED if another process has it. */
     HF_MUST_CHECK int (*lock)(struct hf_fs *fs, struct hf_file *f);
 
-    HF_MUST_CHECK int (*mkdir)(struct hf_fs *fs, const char *path);                      /* HF_E_EXISTS */
-    HF_MUST_CHECK int (*rename)(struct hf_fs *fs, const char *from, const char *to);     /* replaces `to` */
-    HF_MUST_CHECK int (*unlink)(struct hf_fs *fs, const char *path);                     /* HF_E_NOENT */
-    HF_MUST_CHECK int (*sync_dir)(struct hf_fs *fs, const char *path);                   /* names durable */
+    HF_MUST_CHECK int (*mkdir)(struct hf_fs *fs, const char *path);                  /* HF_E_EXISTS */
+    HF_MUST_CHECK int (*rename)(struct hf_fs *fs, const char *from, const char *to); /* replaces `to` */
+    HF_MUST_CHECK int (*unlink)(struct hf_fs *fs, const char *path);                 /* HF_E_NOENT */
+    HF_MUST_CHECK int (*sync_dir)(struct hf_fs *fs, const char *path);               /* names durable */
     /* Calls cb for each name in the directory except . and .., in byte order (implementations sort). */
     HF_MUST_CHECK int (*list)(struct hf_fs *fs, const char *path, void (*cb)(void *data, const char *name), void *data);
-    HF_MUST_CHECK int (*free_bytes)(struct hf_fs *fs, const char *path, uint64_t *out);  /* for this user */
+    HF_MUST_CHECK int (*free_bytes)(struct hf_fs *fs, const char *path, uint64_t *out); /* for this user */
 };
 
 /* Replace a small file so that a crash leaves the old or the new content: write `path`.tmp, sync, rename,

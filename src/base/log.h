@@ -11,14 +11,20 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum hf_log_level { HF_LOG_DEBUG_LEVEL = 0, HF_LOG_INFO_LEVEL, HF_LOG_WARN_LEVEL, HF_LOG_ERROR_LEVEL, HF_LOG_FATAL_LEVEL };
+enum hf_log_level {
+    HF_LOG_DEBUG_LEVEL = 0,
+    HF_LOG_INFO_LEVEL,
+    HF_LOG_WARN_LEVEL,
+    HF_LOG_ERROR_LEVEL,
+    HF_LOG_FATAL_LEVEL
+};
 
 /* path NULL = stderr. prefix (may be NULL) is added to every line as node=prefix. Strings are copied.
  * Returns false when the file cannot be opened. */
 bool hf_log_open(const char *path, enum hf_log_level min, bool json, const char *prefix);
 void hf_log_set_level(enum hf_log_level min);
 bool hf_log_level_parse(const char *word, enum hf_log_level *out); /* debug info warn error */
-/* Drops all output (tests, simulator). */
+/* Drops all output (tests, simulator) but the last words of a process that stops (level fatal). */
 void hf_log_silence(bool on);
 
 struct hf_log_site { /* rate limit of one call site: at most 20 lines a second, then a count of the dropped */
@@ -37,8 +43,8 @@ bool hf_log_wants(enum hf_log_level level);
             hf_log_write(&hf_site_, level, module, event, __VA_ARGS__);                                                \
     } while (0)
 #define HF_LOG_DEBUG(module, event, ...) HF_LOG_AT(HF_LOG_DEBUG_LEVEL, module, event, __VA_ARGS__)
-#define HF_LOG_INFO(module, event, ...) HF_LOG_AT(HF_LOG_INFO_LEVEL, module, event, __VA_ARGS__)
-#define HF_LOG_WARN(module, event, ...) HF_LOG_AT(HF_LOG_WARN_LEVEL, module, event, __VA_ARGS__)
+#define HF_LOG_INFO(module, event, ...)  HF_LOG_AT(HF_LOG_INFO_LEVEL, module, event, __VA_ARGS__)
+#define HF_LOG_WARN(module, event, ...)  HF_LOG_AT(HF_LOG_WARN_LEVEL, module, event, __VA_ARGS__)
 #define HF_LOG_ERROR(module, event, ...) HF_LOG_AT(HF_LOG_ERROR_LEVEL, module, event, __VA_ARGS__)
 
 #endif

@@ -17,7 +17,8 @@ struct hf_counter {
 struct hf_gauge {
     _Atomic int64_t v;
 };
-/* Log-linear buckets over microseconds: 4 per power of two, 1 us .. ~17 min. */
+/* Log-linear buckets over microseconds: 4 per power of two, 0 us .. 71 min (2^32 us), what is longer
+ * counts in the last one. */
 #define HF_HISTOGRAM_BUCKETS 124
 struct hf_histogram {
     _Atomic uint64_t count, sum_us, max_us;
@@ -54,7 +55,8 @@ void hf_histogram_record(struct hf_histogram *h, uint64_t us);
 /* Upper bound in us of the bucket that holds quantile q (0..1); 0 when empty. */
 uint64_t hf_histogram_quantile(const struct hf_histogram *h, double q);
 
-/* Prometheus text exposition format 0.0.4 of everything, in order of registration. */
+/* Prometheus text exposition format 0.0.4 of everything, in order of registration (metrics of one name stand
+ * together). A histogram whose name ends in _seconds is shown in seconds, any other in microseconds. */
 void hf_stats_prometheus(struct hf_stats *st, struct hf_buf *out);
 
 #endif

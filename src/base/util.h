@@ -9,6 +9,8 @@
 
 /* CRC-32C (Castagnoli, RFC 3720), hardware-assisted where the CPU has it. Start with crc 0; chainable. */
 uint32_t hf_crc32c(uint32_t crc, const void *data, size_t n);
+/* The same sum without help of the CPU (what hf_crc32c falls back to). */
+uint32_t hf_crc32c_portable(uint32_t crc, const void *data, size_t n);
 
 /* xoshiro256** seeded through splitmix64. Deterministic for a seed on every machine. */
 struct hf_prng {
