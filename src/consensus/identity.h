@@ -1,0 +1,62 @@
+/* identity.h: who this data directory belongs to, and the marker of its state. Internal to consensus. Small
+ * checksummed files, replaced atomically (hf_fs_write_small):
+ *
+ *   identity  node id, store id (random), cluster id, incarnation, formed or forming, initial member list
+ *   CURRENT   generation of the database, marker: index, term, configuration index and bytes (R16)
+ *   lock      held by the running process
+ */
+#ifndef HF_CONSENSUS_IDENTITY_H
+#define HF_CONSENSUS_IDENTITY_H
+
+#include "base/buf.h"
+#include "base/env.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define HF_IDENTITY_VERSION 1
+#define HF_MEMBERS_MAX      16
+
+struct hf_member {
+    uint64_t id;
+    char address[256]; /* peer address host:port */
+    uint64_t store_id; /* 0 = not known yet (forming) */
+};
+
+struct hf_identity {
+    uint64_t node_id;
+    uint64_t store_id;
+    uint8_t cluster_id[16];
+    uint8_t incarnation[16];
+    bool is_formed;
+    uint32_t n_members; /* of the initial list */
+    struct hf_member members[HF_MEMBERS_MAX];
+};
+
+/* Reads DIR/identity. HF_E_NOENT: a new directory. HF_E_CORRUPT / HF_E_VERSION with `why`. */
+HF_MUST_CHECK int hf_identity_load(struct hf_fs *fs, const char *dir, struct hf_identity *out, char *why,
+                                   size_t why_size);
+HF_MUST_CHECK int hf_identity_save(struct hf_fs *fs, const char *dir, const struct hf_identity *id);
+
+struct hf_marker {
+    uint64_t generation; /* state-<generation>.db */
+    bool install_pending;
+    uint64_t index, term; /* 0 = no snapshot taken yet */
+    uint64_t configuration_index;
+    struct hf_buf configuration; /* owned */
+};
+HF_MUST_CHECK int hf_marker_load(struct hf_fs *fs, const char *dir, struct hf_marker *out, char *why, size_t why_size);
+HF_MUST_CHECK int hf_marker_save(struct hf_fs *fs, const char *dir, const struct hf_marker *m);
+void hf_marker_free(struct hf_marker *m);
+
+/* Parse "1=host:port,2=host:port,..." (ids 1.. unique, addresses unique, at most HF_MEMBERS_MAX), sorted by id. */
+HF_MUST_CHECK int hf_members_parse(const char *list, struct hf_member *out, uint32_t *n, char *why, size_t why_size);
+/* Cluster id: hash of a --cluster-id word, or of the sorted initial list when word is NULL or "". */
+void hf_cluster_id(const char *word, const struct hf_member *members, uint32_t n, uint8_t out[16]);
+
+/* The address string of a member in the raft configuration carries its store id: "host:port#0123456789abcdef", so
+ * that the identity of every voter is replicated state (R19). */
+void hf_member_format(const struct hf_member *m, char *out, size_t out_size);
+HF_MUST_CHECK int hf_member_parse(uint64_t id, const char *text, struct hf_member *out);
+
+#endif
