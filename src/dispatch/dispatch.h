@@ -11,15 +11,39 @@
 #ifndef HF_DISPATCH_DISPATCH_H
 #define HF_DISPATCH_DISPATCH_H
 
+#include "apply/apply.h"
 #include "base/env.h"
 #include "base/stats.h"
 #include "command/command.h"
+#include "consensus/consensus.h"
+#include "propose/propose.h"
+#include "proxy/proxy.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
 struct hf_dispatcher; /* one per node; made in main/node.c */
 struct hf_lane;
+
+struct hf_dispatch_config {
+    uint64_t no_leader_timeout_ms; /* how long a command may wait for a leader */
+    uint32_t lane_queue_max;       /* commands a lane holds (waiting and in flight) before it is full */
+    uint64_t overload_bytes;       /* propose queue beyond which new writes wait in their lanes (back-pressure) */
+};
+
+/* All borrowed for the dispatcher's life; config is copied. Installs itself as the proxy's handler. */
+HF_MUST_CHECK int hf_dispatcher_open(struct hf_env *env, const struct hf_dispatch_config *config,
+                                     struct hf_consensus *consensus, struct hf_proposer *proposer,
+                                     struct hf_state *state, struct hf_proxy *proxy,
+                                     const struct hf_node_status *(*status)(void *data), void *status_data,
+                                     struct hf_stats *stats, struct hf_dispatcher **out);
+/* Every waiting command gets NOLEADER (shutting down), those in flight end as UNKNOWN; lanes must be closed by
+ * their owners before or after. */
+void hf_dispatcher_close(struct hf_dispatcher *d);
+/* consensus.on_role, from the wiring: waiting commands look again where to go. */
+void hf_dispatcher_on_role(struct hf_dispatcher *d);
+/* Why writes are refused now ("NOSPACE ..." or "READONLY ..." full error text), NULL = they are not. Copied. */
+void hf_dispatcher_refuse_writes(struct hf_dispatcher *d, const char *error_text);
 
 /* One command on its way. Embedded in the caller's slot; the caller owns it until hf_lane_submit and again from
  * cb on. args and the bytes they point to must stay valid until cb. */
