@@ -47,7 +47,8 @@ struct hf_read_ctx {
     int64_t clock_ms; /* leader's log clock, 0 = judge by log time only */
     uint64_t seed;
     const struct hf_node_status *status; /* NOGATE commands; else NULL */
-    bool needs_tick; /* set by hf_read_row / hf_read_peek; the handler's reply is then thrown away */
+    bool needs_tick;       /* set by hf_read_row / hf_read_peek; the handler's reply is then thrown away */
+    uint32_t hits, misses; /* lookups by hf_read_row / hf_read_peek, for HF_METRIC_HITS and HF_METRIC_MISSES */
 };
 
 /* The only ways a read handler looks up a key: they notice keys that are due by clock_ms but not by log time. */
@@ -56,9 +57,11 @@ bool hf_read_peek(struct hf_read_ctx *cx, struct hf_slice key, struct hf_row *ro
 
 /* ---- local --------------------------------------------------------------------------------------- */
 
-#define HF_CLIENT_NAME_MAX 64
+#define HF_CLIENT_NAME_MAX 256 /* bytes of a name set by CLIENT SETNAME, SETINFO or HELLO SETNAME */
 
 enum hf_client_reply_mode { HF_CLIENT_REPLY_ON, HF_CLIENT_REPLY_OFF, HF_CLIENT_REPLY_SKIP };
+
+/* A local handler that leaves its reply empty wants none to be sent (CLIENT REPLY OFF, SHUTDOWN). */
 
 /* One client connection as LOCAL commands see and change it; net owns it. */
 struct hf_client {
@@ -141,6 +144,24 @@ struct hf_node_status {
     bool is_ready;          /* knows a leader and has applied what was committed when it started */
 };
 
+/* Metrics that INFO reads from the registry by name and that other folders count: whoever counts one registers it
+ * under this name. One that nobody registered shows as 0. */
+#define HF_METRIC_CONNECTIONS  "net_connections_total"          /* counter: connections accepted */
+#define HF_METRIC_REJECTED     "net_connections_rejected_total" /* counter: refused over maxclients */
+#define HF_METRIC_INPUT_BYTES  "net_input_bytes_total"          /* counter */
+#define HF_METRIC_OUTPUT_BYTES "net_output_bytes_total"         /* counter */
+#define HF_METRIC_OPS          "commands_per_second"            /* gauge: over the last second or so */
+#define HF_METRIC_HITS         "keyspace_hits_total"            /* counter: sum of hf_read_ctx.hits */
+#define HF_METRIC_MISSES       "keyspace_misses_total"          /* counter: sum of hf_read_ctx.misses */
+#define HF_METRIC_EXPIRED      "store_expired_keys_total"       /* counter: keys removed because they were due */
+
+/* What is counted for each command. rejected: refused before it ran (wrong number of arguments, not permitted,
+ * refused by its plan, no leader); failed: ran and gave an error. calls counts those that ran. */
+struct hf_command_stats {
+    struct hf_counter *calls, *rejected, *failed;
+    struct hf_histogram *duration_us;
+};
+
 /* ---- the table ----------------------------------------------------------------------------------- */
 
 enum hf_command_flags {
@@ -197,6 +218,11 @@ const struct hf_command *const *hf_command_all(void);
 
 /* Run cmd->plan with a clean plan: 0 = op and payload are set; non-zero = plan->refusal holds the reply. */
 int hf_command_plan(const struct hf_command *cmd, struct hf_plan *plan, const struct hf_args *args);
+
+/* The figures of the command with this id: command_calls_total{cmd="get"}, command_rejected_total,
+ * command_failed_total and command_duration_us, registered at the first call. Any thread, but slow (it searches
+ * the registry): callers keep the result. */
+struct hf_command_stats hf_command_stats(struct hf_stats *st, uint16_t id);
 
 /* Markdown of docs/commands.md, and the names for completion in the shell. */
 void hf_command_docs_markdown(struct hf_buf *out);
