@@ -1,0 +1,178 @@
+/* compact.c: marker snapshots and cutting the journal (I4, R14, R16).
+ *
+ * The state itself is the snapshot: SQLite is durable at some index, so a snapshot is only a marker that says so.
+ * Order: marker file durable -> RAFT_SNAPSHOT to the core -> journal cut. The journal keeps a tail behind the marker:
+ * journal_retain_bytes for everyone, more (up to journal_max_bytes) while a voter lags. */
+#include "consensus/internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* Leader: the lowest index that some member still needs. Others: what the leader last said. 0 = unknown. */
+uint64_t hf_consensus_needed_from(const struct hf_consensus *c)
+{
+    uint64_t lowest = UINT64_MAX;
+
+    if (hf_consensus_is_leader(c)) {
+        for (unsigned i = 0; i < c->raft.configuration.n; i++) {
+            const struct raft_server *s = &c->raft.configuration.servers[i];
+            raft_index match = 0;
+
+            if (s->role == RAFT_SPARE || s->id == c->config.node_id)
+                continue;
+            if (raft_match_index(&c->raft, s->id, &match) == 0 && match + 1 < lowest)
+                lowest = match + 1;
+        }
+        return lowest == UINT64_MAX ? c->commit_index + 1 : lowest;
+    }
+    for (uint32_t i = 0; i < c->n_others; i++)
+        if (c->others[i].id == c->leader_id && c->others[i].needs_from != 0)
+            lowest = c->others[i].needs_from;
+    return lowest == UINT64_MAX ? 0 : lowest;
+}
+
+static void save_marker(struct hf_job *job)
+{
+    struct hf_consensus *c = job->data;
+
+    c->marker_rc = hf_marker_save(c->env->fs, c->dir, &c->marker_next);
+}
+
+/* First index to keep when the marker stands at `index`. */
+static uint64_t keep_from(const struct hf_consensus *c, uint64_t index)
+{
+    uint64_t first = hf_journal_first_index(c->journal), from = index + 1, needed = hf_consensus_needed_from(c);
+
+    /* Walk back in halves: the journal knows sizes by index, and a rough cut is fine. */
+    uint64_t low = first, high = from;
+    while (low < high) {
+        uint64_t mid = low + (high - low) / 2;
+
+        if (hf_journal_bytes_after(c->journal, mid) <= c->config.journal_retain_bytes)
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    if (high < from)
+        from = high;
+    if (needed != 0 && needed < from) {
+        low = first;
+        high = from;
+        while (low < high) {
+            uint64_t mid = low + (high - low) / 2;
+
+            if (hf_journal_bytes_after(c->journal, mid) <= c->config.journal_max_bytes)
+                high = mid;
+            else
+                low = mid + 1;
+        }
+        from = needed > high ? needed : high;
+    }
+    return from < first ? first : from;
+}
+
+static void on_marker_saved(struct hf_job *job)
+{
+    struct hf_consensus *c = job->data;
+    struct raft_event event = {.type = RAFT_SNAPSHOT};
+    struct raft_buffer buf;
+    struct hf_marker next = c->marker_next;
+    uint64_t from;
+    int rv;
+
+    c->is_marker_running = false;
+    memset(&c->marker_next, 0, sizeof c->marker_next);
+    if (c->is_closing || c->has_failed || c->marker_rc < 0 || !hf_consensus_can_step(c)) {
+        if (c->marker_rc < 0)
+            HF_LOG_ERROR("consensus", "cannot write the marker", "error=\"%s\"", hf_strerror(c->marker_rc));
+        if (c->marker_rc == 0) {
+            /* The file already says so; the core and the journal follow at the next round. */
+            hf_marker_free(&c->marker);
+            c->marker = next;
+        } else {
+            hf_marker_free(&next);
+        }
+        return;
+    }
+    hf_marker_free(&c->marker);
+    c->marker = next;
+    if (c->raft.trail.snapshot.index >= next.index)
+        return;
+    buf.len = next.configuration.len;
+    buf.base = raft_malloc(buf.len);
+    HF_ASSERT(buf.base != NULL);
+    memcpy(buf.base, next.configuration.data, buf.len);
+    rv = raft_configuration_decode(&buf, &event.snapshot.metadata.configuration);
+    raft_free(buf.base);
+    if (rv != 0) {
+        hf_consensus_fail(c, HF_E_CORRUPT, "the configuration of the state does not decode: %s", raft_strerror(rv));
+        return;
+    }
+    from = keep_from(c, next.index);
+    event.snapshot.metadata.index = next.index;
+    event.snapshot.metadata.term = next.term;
+    event.snapshot.metadata.configuration_index = next.configuration_index;
+    event.snapshot.trailing = (unsigned)(next.index + 1 - from);
+    hf_counter_add(c->snapshots, 1);
+    HF_LOG_INFO("consensus", "marker snapshot", "index=%" PRIu64 " term=%" PRIu64 " keep_from=%" PRIu64, next.index,
+                next.term, from);
+    hf_consensus_step(c, &event);
+    hf_journal_truncate_prefix(c->journal, from - 1);
+}
+
+/* Take a marker when the journal has grown enough since the last one and the state is durable further on. */
+void hf_consensus_compact(struct hf_consensus *c)
+{
+    uint64_t index = c->state_durable_index;
+
+    if (!c->is_raft_open || c->is_marker_running || c->is_held || c->has_failed || c->is_closing)
+        return;
+    if (c->marker_next.index == 0 || c->marker_next.index != index || index <= c->marker.index ||
+        index > c->delivered_index || index >= hf_journal_next_index(c->journal))
+        return;
+    if (hf_journal_bytes_after(c->journal, hf_journal_first_index(c->journal) - 1) <
+        c->config.journal_retain_bytes + c->config.snapshot_journal_bytes)
+        return;
+    if (c->marker.index != 0 &&
+        hf_journal_bytes_after(c->journal, c->marker.index) - hf_journal_bytes_after(c->journal, index) <
+            c->config.snapshot_journal_bytes / 2)
+        return;
+    c->is_marker_running = true;
+    c->marker_next.generation = c->marker.generation;
+    c->marker_job.data = c;
+    c->marker_job.run = save_marker;
+    c->marker_job.done = on_marker_saved;
+    c->env->executor_submit(c->env, c->meta_executor, &c->marker_job);
+}
+
+void hf_consensus_state_durable(struct hf_consensus *c, uint64_t index, uint64_t term, uint64_t configuration_index,
+                                struct hf_slice configuration)
+{
+    if (c->is_marker_running || index <= c->state_durable_index || configuration.len == 0)
+        return;
+    c->state_durable_index = index;
+    c->marker_next.index = index;
+    c->marker_next.term = term;
+    c->marker_next.configuration_index = configuration_index;
+    c->marker_next.configuration.len = 0;
+    hf_buf_put(&c->marker_next.configuration, configuration.ptr, configuration.len);
+    hf_consensus_compact(c);
+}
+
+void hf_consensus_on_behind(struct hf_consensus *c, uint64_t from, struct hf_slice payload)
+{
+    struct hf_reader r = hf_reader(payload);
+    uint64_t match = hf_read_u64(&r), first = hf_read_u64(&r);
+
+    if (!hf_reader_done(&r) || from != hf_consensus_leader(c))
+        return;
+    (void)match;
+    snprintf(c->problem, sizeof c->problem,
+             "this node's log ends at %" PRIu64 " but the leader (member %" PRIu64 ") keeps entries from %" PRIu64
+             " on: it needs a copy of the state",
+             hf_journal_next_index(c->journal) - 1, from, first);
+    HF_LOG_ERROR("consensus", "too far behind",
+                 "last=%" PRIu64 " leader_first=%" PRIu64 " what_to_do=\"stop this node, "
+                 "copy the data directory's state from a backup or replace the node\"",
+                 hf_journal_next_index(c->journal) - 1, first);
+}

@@ -1,0 +1,202 @@
+/* internal.h: the consensus member's state, shared by the files of this folder and by nobody else.
+ *
+ *   driver.c    events into the core, updates out of it: term and vote, entries, commit and delivery, the timer
+ *   send.c      messages to the others: AppendEntries filled from the journal, split, bounded
+ *   receive.c   streams and messages from the others; forming a new cluster
+ *   gate.c      the read gate: confirmation rounds
+ *   compact.c   marker snapshots and cutting the journal
+ *   member.c    leadership transfer, status
+ *
+ * The order in which an update of the core is carried out (R13): term and vote become durable first; until then
+ * nothing is sent and no event is fed ("held"). Then entries go to the journal, then messages go out, then what is
+ * committed and stored is delivered. */
+#ifndef HF_CONSENSUS_INTERNAL_H
+#define HF_CONSENSUS_INTERNAL_H
+
+#include "base/assert.h"
+#include "base/buf.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/util.h"
+#include "consensus/codec.h"
+#include "consensus/consensus.h"
+#include "consensus/identity.h"
+#include "journal/journal.h"
+
+#include <raft.h>
+
+/* A message to a member waits in its FIFO while entries for an earlier one are read from disk. */
+#define HF_SEND_WAITING_MAX 64u
+/* AppendEntries are cut so that one message carries about this much; a larger entry travels alone. */
+#define HF_APPEND_BYTES_MAX (1u << 20)
+/* Entries submitted and unacknowledged per follower (libraft's window). */
+#define HF_INFLIGHT_ENTRIES_MAX 512u
+/* A leader whose disk hangs goes silent after two election timeouts (R23), and gives up after this long. */
+#define HF_DISK_HUNG_EXIT_MS 30000u
+/* Events that wait while term and vote are being written; beyond it messages are dropped (raft resends). */
+#define HF_DEFERRED_MESSAGES_MAX 256u
+/* How often members tell each other their wall clock and what log they still need. */
+#define HF_STATUS_INTERVAL_MS 1000u
+
+struct hf_deferred { /* a message that arrived while an update was held */
+    struct hf_deferred *next;
+    uint64_t from;
+    uint8_t type;
+    size_t len;
+    uint8_t bytes[];
+};
+
+struct hf_send_item { /* one outgoing AppendEntries, waiting for its turn or its entries */
+    struct hf_send_item *next;
+    struct raft_append_entries header;
+    uint64_t first;
+    uint32_t n;
+};
+
+/* What we know and hold for each other member. */
+struct hf_other {
+    uint64_t id;
+    struct hf_consensus *owner;
+    struct hf_member member;
+    char client_address[256];
+    bool has_hello; /* said who it is, at least once since our start */
+    bool hello_is_formed;
+    uint8_t hello_incarnation[16];
+    uint64_t acked_sequence; /* highest ping it confirmed in our present term */
+    int64_t wall_offset_ms;  /* its wall clock less ours when it last told */
+    uint64_t wall_heard_ms;  /* boot clock of that, 0 = never */
+    uint64_t needs_from;     /* lowest index the cluster still needs according to it as leader, 0 = unknown */
+    uint64_t behind_told_ms;
+    /* outgoing entries */
+    struct hf_send_item *waiting_head, *waiting_tail;
+    uint32_t n_waiting;
+    bool is_reading;
+    struct hf_journal_read read;
+};
+
+struct hf_consensus {
+    struct hf_env *env;
+    struct hf_consensus_config config;
+    struct hf_consensus_events events;
+    struct hf_stats *stats;
+    char *dir, *listen_address, *client_address, *cluster_word;
+    struct hf_prng prng;
+
+    struct hf_file *lock;
+    struct hf_identity identity;
+    struct hf_marker marker;
+    struct hf_journal *journal;
+    struct hf_journal_state recovered;
+    struct hf_journal_events journal_events;
+    struct hf_peers *peers;
+    struct hf_peers_events peers_events;
+
+    struct raft raft;
+    bool is_raft_open, is_started, is_closing, has_failed;
+    uint64_t started_ms;
+    uint64_t quiet_until_ms; /* R10 */
+    struct hf_timer timer;
+    bool has_skipped_turn; /* a late timer was put off once so that waiting messages are read first */
+    uint64_t progress_ms;  /* last bytes of a large message from the present leader */
+
+    /* the update being carried out */
+    struct raft_update update;
+    struct hf_log_entry **step_entries; /* payloads of the event's entries, by position in step_array */
+    struct raft_entry *step_array;
+    uint32_t n_step_entries;
+    bool is_held;     /* term/vote in flight; `update` waits */
+    bool is_stepping; /* inside raft_step + carry-out: no re-entry */
+    struct hf_deferred *deferred_head, *deferred_tail;
+    uint32_t n_deferred;
+    uint64_t durable_pending; /* on_durable that came while held */
+
+    uint64_t durable_index;
+    uint64_t commit_index; /* our own maximum: the core's may go down (R22) */
+    uint64_t delivered_index;
+    uint64_t applied_at_start;
+    bool is_delivery_paused, is_delivering, is_delivery_reading;
+    struct hf_journal_read delivery_read;
+    struct hf_task delivery_task;
+
+    enum hf_role role; /* as last told to the owner */
+    uint64_t told_term, told_leader;
+    uint64_t leader_id, leader_term; /* AppendEntries of leader_id came in leader_term (R30) */
+    uint64_t own_term_index;         /* first entry of our own term as leader, 0 = none yet */
+    uint64_t timeout_now_term;       /* term of the last accepted TimeoutNow (R8) */
+
+    struct hf_other others[HF_MEMBERS_MAX];
+    uint32_t n_others;
+
+    /* read gate */
+    uint64_t ping_sequence, confirmed_sequence;
+    struct hf_gate *gates_new, **gates_new_tail;             /* no ping sent since they came */
+    struct hf_gate *gates_pinged, **gates_pinged_tail;       /* waiting for confirmation, by sequence */
+    struct hf_gate *gates_confirmed, **gates_confirmed_tail; /* waiting for delivery, by sequence */
+    struct hf_task gate_task;
+    struct hf_timer gate_timer;
+
+    /* marker snapshots */
+    struct hf_executor *meta_executor;
+    struct hf_job marker_job;
+    bool is_marker_running;
+    struct hf_marker marker_next;
+    int marker_rc;
+    uint64_t state_durable_index;
+
+    /* leadership transfer */
+    bool is_transferring, has_sent_transfer;
+    uint64_t transfer_target, transfer_deadline_ms;
+    void (*transfer_cb)(void *data, int rc);
+    void *transfer_data;
+
+    struct hf_timer status_timer;
+    char problem[256];
+
+    struct hf_counter *elections, *leader_changes, *appends_dropped, *pings, *gates, *snapshots;
+    struct hf_gauge *term_gauge, *commit_gauge, *role_gauge, *delivered_gauge;
+};
+
+/* driver.c */
+void hf_consensus_fail(struct hf_consensus *c, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Feed one event; carries out the update (or holds it). Non-zero only for refusable events (submit, transfer). */
+int hf_consensus_step(struct hf_consensus *c, struct raft_event *event);
+bool hf_consensus_can_step(const struct hf_consensus *c);
+void hf_consensus_arm(struct hf_consensus *c);
+void hf_consensus_deliver(struct hf_consensus *c);
+int hf_consensus_begin_raft(struct hf_consensus *c, char *why, size_t why_size);
+struct hf_other *hf_consensus_other(struct hf_consensus *c, uint64_t id);
+bool hf_consensus_is_leader(const struct hf_consensus *c);
+const struct raft_server *hf_consensus_server(const struct hf_consensus *c, uint64_t id);
+void hf_consensus_after_step(struct hf_consensus *c);
+uint64_t hf_consensus_now(const struct hf_consensus *c);
+uint32_t hf_consensus_voters(const struct hf_consensus *c);
+
+/* send.c */
+void hf_consensus_send(struct hf_consensus *c, const struct raft_message *m);
+void hf_consensus_send_simple(struct hf_consensus *c, uint64_t to, uint8_t type, struct hf_slice bytes);
+void hf_consensus_drop_sends(struct hf_consensus *c, struct hf_other *o);
+bool hf_consensus_is_mute(const struct hf_consensus *c);
+
+/* receive.c */
+int hf_consensus_listen(struct hf_consensus *c, char *why, size_t why_size);
+void hf_consensus_dispatch(struct hf_consensus *c, uint64_t from, uint8_t type, struct hf_slice payload);
+void hf_consensus_try_form(struct hf_consensus *c);
+void hf_consensus_send_status(struct hf_consensus *c);
+void hf_consensus_members_changed(struct hf_consensus *c);
+
+/* gate.c */
+void hf_consensus_gate_init(struct hf_consensus *c);
+void hf_consensus_gate_reset(struct hf_consensus *c, int rc);
+void hf_consensus_on_ping(struct hf_consensus *c, uint64_t from, struct hf_slice payload);
+void hf_consensus_on_pong(struct hf_consensus *c, uint64_t from, struct hf_slice payload);
+void hf_consensus_gate_delivered(struct hf_consensus *c);
+
+/* compact.c */
+void hf_consensus_compact(struct hf_consensus *c);
+uint64_t hf_consensus_needed_from(const struct hf_consensus *c);
+void hf_consensus_on_behind(struct hf_consensus *c, uint64_t from, struct hf_slice payload);
+
+/* member.c */
+void hf_consensus_transfer_progress(struct hf_consensus *c);
+
+#endif

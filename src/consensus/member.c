@@ -1,0 +1,160 @@
+/* member.c: handing leadership over, and what an operator may see. */
+#include "consensus/internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* ---- transfer ----------------------------------------------------------------------------------------- */
+
+static void finish_transfer(struct hf_consensus *c, int rc)
+{
+    void (*cb)(void *, int) = c->transfer_cb;
+
+    c->is_transferring = false;
+    c->transfer_cb = NULL;
+    if (cb)
+        cb(c->transfer_data, rc);
+}
+
+static uint64_t best_target(struct hf_consensus *c)
+{
+    uint64_t best = 0, best_match = 0;
+
+    for (unsigned i = 0; i < c->raft.configuration.n; i++) {
+        const struct raft_server *s = &c->raft.configuration.servers[i];
+        raft_index match = 0;
+
+        if (s->role != RAFT_VOTER || s->id == c->config.node_id || !hf_peers_link(c->peers, s->id, HF_CHANNEL_RAFT) ||
+            raft_match_index(&c->raft, s->id, &match) != 0)
+            continue;
+        if (best == 0 || match > best_match) {
+            best = s->id;
+            best_match = match;
+        }
+    }
+    return best;
+}
+
+/* Quiesce first: nothing new is submitted, everything is stored and acknowledged by the target, then TimeoutNow; a
+ * transfer under load would only cost an election timeout. */
+void hf_consensus_transfer_progress(struct hf_consensus *c)
+{
+    struct raft_event event = {.type = RAFT_TRANSFER};
+    raft_index match = 0;
+
+    if (!c->is_transferring || c->is_closing)
+        return;
+    if (!hf_consensus_is_leader(c)) {
+        finish_transfer(c, 0);
+        return;
+    }
+    if (hf_consensus_now(c) > c->transfer_deadline_ms) {
+        finish_transfer(c, HF_E_TIMEOUT);
+        return;
+    }
+    if (!hf_consensus_can_step(c))
+        return;
+    if (c->has_sent_transfer && raft_transferee(&c->raft) != 0)
+        return;
+    if (raft_match_index(&c->raft, c->transfer_target, &match) != 0 || match != hf_journal_next_index(c->journal) - 1 ||
+        c->commit_index != match)
+        return;
+    c->has_sent_transfer = true;
+    event.transfer.server_id = c->transfer_target;
+    HF_LOG_INFO("consensus", "handing leadership over", "to=%" PRIu64, c->transfer_target);
+    if (hf_consensus_step(c, &event) != 0)
+        finish_transfer(c, HF_E_AGAIN);
+}
+
+void hf_consensus_transfer(struct hf_consensus *c, uint64_t target, uint64_t timeout_ms, void (*cb)(void *data, int rc),
+                           void *data)
+{
+    HF_ASSERT(!c->is_transferring);
+    c->transfer_cb = cb;
+    c->transfer_data = data;
+    if (!hf_consensus_is_leader(c)) {
+        finish_transfer(c, 0);
+        return;
+    }
+    c->transfer_target = target ? target : best_target(c);
+    if (c->transfer_target == 0 || !hf_consensus_server(c, c->transfer_target)) {
+        finish_transfer(c, HF_E_NOENT);
+        return;
+    }
+    c->is_transferring = true;
+    c->has_sent_transfer = false;
+    c->transfer_deadline_ms = hf_consensus_now(c) + timeout_ms;
+    c->env->timer_start(c->env, &c->status_timer, 20); /* looks at the deadline too */
+    hf_consensus_transfer_progress(c);
+}
+
+/* ---- status ------------------------------------------------------------------------------------------- */
+
+enum hf_role hf_consensus_role(const struct hf_consensus *c)
+{
+    return c->has_failed ? HF_ROLE_UNAVAILABLE : c->role;
+}
+
+uint64_t hf_consensus_term(const struct hf_consensus *c)
+{
+    return c->is_raft_open ? raft_current_term(&c->raft) : c->recovered.term;
+}
+
+static const char *role_name(int role)
+{
+    return role == RAFT_VOTER ? "voter" : role == RAFT_STANDBY ? "standby" : "spare";
+}
+
+void hf_consensus_status(const struct hf_consensus *c, struct hf_consensus_status *out)
+{
+    size_t used = 0;
+
+    memset(out, 0, sizeof *out);
+    out->role = hf_consensus_role(c);
+    out->node_id = c->config.node_id;
+    out->term = hf_consensus_term(c);
+    out->leader_id = hf_consensus_leader(c);
+    out->first_index = hf_journal_first_index(c->journal);
+    out->last_index = hf_journal_next_index(c->journal) - 1;
+    out->commit_index = c->commit_index;
+    out->delivered_index = c->delivered_index;
+    out->durable_index = c->durable_index;
+    out->snapshot_index = c->marker.index;
+    out->journal_bytes = hf_journal_disk_bytes(c->journal);
+    out->journal_tail_bytes = hf_journal_tail_bytes(c->journal);
+    out->is_formed = c->identity.is_formed;
+    for (int i = 0; i < 16; i++)
+        snprintf(out->cluster_id + 2 * i, 3, "%02x", c->identity.cluster_id[i]);
+    memcpy(out->problem, c->problem, sizeof out->problem);
+    if (!c->is_raft_open)
+        return;
+    for (unsigned i = 0; i < c->raft.configuration.n && out->n_members < 16; i++) {
+        const struct raft_server *s = &c->raft.configuration.servers[i];
+        struct hf_consensus_member *m = &out->members[out->n_members++];
+        struct hf_member parsed;
+        raft_index match = 0;
+
+        m->id = s->id;
+        m->role = role_name(s->role);
+        m->silence_ms = UINT64_MAX;
+        if (hf_member_parse(s->id, s->address, &parsed) == 0)
+            snprintf(m->address, sizeof m->address, "%s", parsed.address);
+        if (s->role == RAFT_VOTER && used < sizeof out->voters)
+            used += (size_t)snprintf(out->voters + used, sizeof out->voters - used, "%s%" PRIu64, used ? "," : "",
+                                     (uint64_t)s->id);
+        if (s->id == c->config.node_id) {
+            snprintf(m->client_address, sizeof m->client_address, "%s", c->client_address);
+            m->is_connected = true;
+            m->silence_ms = 0;
+            m->match_index = out->last_index;
+            continue;
+        }
+        for (uint32_t k = 0; k < c->n_others; k++)
+            if (c->others[k].id == s->id)
+                snprintf(m->client_address, sizeof m->client_address, "%s", c->others[k].client_address);
+        m->is_connected = hf_peers_link(c->peers, s->id, HF_CHANNEL_RAFT) != NULL;
+        m->silence_ms = hf_peers_silence_ms(c->peers, s->id);
+        if (hf_consensus_is_leader(c) && raft_match_index(&c->raft, s->id, &match) == 0)
+            m->match_index = match;
+    }
+}

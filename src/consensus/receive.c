@@ -1,0 +1,537 @@
+/* receive.c: streams and messages from the other members, who may be a member at all, and forming a new cluster.
+ *
+ * Forming (R19): every node of the static list starts with an empty directory and a random store id of its own. Each
+ * tells the others its store id in the hello. A node that every listed member has let in (its dialed link is up) writes
+ * the first entry: the configuration with all addresses and store ids, byte-identical on every node. From then on a
+ * member is recognised by its store id: an empty directory under a known node id is a stranger, refused by every
+ * formed member, and so it can never form a second time. The incarnation is a hash of that first entry: nodes that
+ * formed with another list of store ids (one was wiped half-way) refuse each other. */
+#include "consensus/internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* HF_MSG_STATUS: i64 wall clock ms, u64 lowest index needed by any voter (leader; else 0), u64 term. */
+#define HF_MSG_STATUS 19
+
+static struct hf_hello make_hello(const struct hf_consensus *c)
+{
+    struct hf_hello h = {.protocol_min = HF_PEER_PROTOCOL_MIN, .protocol_max = HF_PEER_PROTOCOL_MAX};
+
+    memcpy(h.cluster_id, c->identity.cluster_id, sizeof h.cluster_id);
+    memcpy(h.incarnation, c->identity.incarnation, sizeof h.incarnation);
+    h.node_id = c->config.node_id;
+    h.store_id = c->identity.store_id;
+    h.is_formed = c->identity.is_formed;
+    snprintf(h.client_address, sizeof h.client_address, "%s", c->client_address);
+    for (uint32_t i = 0; i < c->identity.n_members; i++)
+        if (c->identity.members[i].id == h.node_id)
+            snprintf(h.address, sizeof h.address, "%s", c->identity.members[i].address);
+    return h;
+}
+
+static bool judge_hello(void *data, const struct hf_hello *theirs, bool is_dialed, char *why, size_t why_size)
+{
+    struct hf_consensus *c = data;
+    struct hf_other *o = hf_consensus_other(c, theirs->node_id);
+
+    (void)is_dialed;
+    if (memcmp(theirs->cluster_id, c->identity.cluster_id, sizeof theirs->cluster_id) != 0) {
+        snprintf(why, why_size, "node %" PRIu64 " belongs to another cluster", theirs->node_id);
+        return false;
+    }
+    if (c->identity.is_formed && theirs->is_formed &&
+        memcmp(theirs->incarnation, c->identity.incarnation, sizeof theirs->incarnation) != 0) {
+        snprintf(why, why_size, "node %" PRIu64 " belongs to another incarnation of this cluster", theirs->node_id);
+        return false;
+    }
+    if (!o) {
+        snprintf(why, why_size, "node %" PRIu64 " is not a member of this cluster", theirs->node_id);
+        return false;
+    }
+    if (c->identity.is_formed && o->member.store_id != theirs->store_id) {
+        snprintf(why, why_size,
+                 "node %" PRIu64 " comes with %s data directory, not with the one it was a member with: it must be "
+                 "replaced, not restarted empty",
+                 theirs->node_id, theirs->is_formed ? "another" : "a new");
+        return false;
+    }
+    if (!c->identity.is_formed && o->has_hello && o->member.store_id != theirs->store_id) {
+        /* It was wiped while the cluster forms: that is allowed until the first entry is written. */
+        HF_LOG_WARN("consensus", "a node changed its data directory while the cluster forms", "member=%" PRIu64,
+                    theirs->node_id);
+    }
+    if (!c->identity.is_formed)
+        o->member.store_id = theirs->store_id;
+    o->has_hello = true;
+    o->hello_is_formed = theirs->is_formed;
+    memcpy(o->hello_incarnation, theirs->incarnation, sizeof o->hello_incarnation);
+    memcpy(o->client_address, theirs->client_address, sizeof o->client_address);
+    o->client_address[sizeof o->client_address - 1] = 0;
+    return true;
+}
+
+static void on_refused(void *data, uint64_t node_id, const char *why)
+{
+    struct hf_consensus *c = data;
+
+    HF_LOG_WARN("consensus", "a member refuses this node", "member=%" PRIu64 " reason=\"%s\"", node_id, why);
+    if (!c->identity.is_formed)
+        snprintf(c->problem, sizeof c->problem,
+                 "member %" PRIu64 " refuses this node: %.120s; an empty directory cannot rejoin a formed cluster",
+                 node_id, why);
+}
+
+static void on_link_up(void *data, struct hf_link *link)
+{
+    struct hf_consensus *c = data;
+
+    HF_LOG_INFO("consensus", "link up", "member=%" PRIu64 " channel=%d dialed=%d", hf_link_node_id(link),
+                (int)hf_link_channel(link), hf_link_is_dialed(link));
+    if (hf_link_channel(link) == HF_CHANNEL_PROXY) {
+        if (c->events.on_link_up)
+            c->events.on_link_up(c->events.data, link);
+        return;
+    }
+    hf_consensus_try_form(c);
+}
+
+static void on_link_down(void *data, struct hf_link *link)
+{
+    struct hf_consensus *c = data;
+
+    HF_LOG_INFO("consensus", "link down", "member=%" PRIu64 " channel=%d dialed=%d", hf_link_node_id(link),
+                (int)hf_link_channel(link), hf_link_is_dialed(link));
+    if (hf_link_channel(link) == HF_CHANNEL_PROXY && c->events.on_link_down)
+        c->events.on_link_down(c->events.data, link);
+}
+
+static void on_progress(void *data, struct hf_link *link)
+{
+    struct hf_consensus *c = data;
+
+    if (hf_link_channel(link) == HF_CHANNEL_RAFT && hf_link_node_id(link) == hf_consensus_leader(c))
+        c->progress_ms = hf_consensus_now(c);
+}
+
+static void on_message(void *data, struct hf_link *link, uint8_t type, struct hf_slice payload)
+{
+    struct hf_consensus *c = data;
+    struct hf_deferred *d;
+
+    if (c->is_closing || c->has_failed)
+        return;
+    if (hf_link_channel(link) == HF_CHANNEL_PROXY) {
+        if (c->events.on_message)
+            c->events.on_message(c->events.data, link, type, payload);
+        return;
+    }
+    if (!c->is_raft_open)
+        return;
+    HF_ASSERT(!c->is_stepping);
+    if (c->is_held) { /* R13 */
+        if (c->n_deferred >= HF_DEFERRED_MESSAGES_MAX) {
+            hf_counter_add(c->appends_dropped, 1);
+            return;
+        }
+        d = hf_malloc(sizeof *d + payload.len);
+        d->next = NULL;
+        d->from = hf_link_node_id(link);
+        d->type = type;
+        d->len = payload.len;
+        if (payload.len > 0)
+            memcpy(d->bytes, payload.ptr, payload.len);
+        if (c->deferred_tail)
+            c->deferred_tail->next = d;
+        else
+            c->deferred_head = d;
+        c->deferred_tail = d;
+        c->n_deferred++;
+        return;
+    }
+    hf_consensus_dispatch(c, hf_link_node_id(link), type, payload);
+}
+
+/* ---- raft messages ------------------------------------------------------------------------------------ */
+
+/* R10: after a start we may have promised what we no longer know. */
+static bool is_quiet(const struct hf_consensus *c)
+{
+    return hf_consensus_voters(c) > 1 && hf_consensus_now(c) < c->quiet_until_ms;
+}
+
+static void prepare_entries(struct hf_consensus *c, struct raft_message *m, struct hf_log_entry **entries)
+{
+    uint32_t n = m->append_entries.n_entries;
+    void *batch;
+
+    c->step_entries = entries;
+    c->n_step_entries = n;
+    c->step_array = hf_calloc(n, sizeof *c->step_array);
+    /* The core only looks into configuration entries (aligned, so a copy); a message holds at most one, first. */
+    if (entries[0]->type == HF_ENTRY_CONFIGURATION) {
+        batch = raft_malloc(entries[0]->len);
+        HF_ASSERT(batch != NULL);
+        memcpy(batch, entries[0]->data, entries[0]->len);
+    } else {
+        batch = raft_malloc(8);
+        HF_ASSERT(batch != NULL);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        c->step_array[i].term = entries[i]->term;
+        c->step_array[i].type = (enum raft_entry_type)entries[i]->type;
+        c->step_array[i].batch = batch;
+        c->step_array[i].buf.base = batch;
+        c->step_array[i].buf.len = entries[i]->type == HF_ENTRY_CONFIGURATION ? entries[i]->len : 8;
+    }
+    m->append_entries.entries = c->step_array;
+}
+
+static void free_entries(struct hf_log_entry **entries, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        hf_log_entry_unref(entries[i]);
+    hf_free(entries);
+}
+
+static bool has_late_configuration(struct hf_log_entry *const *entries, uint32_t n)
+{
+    for (uint32_t i = 1; i < n; i++)
+        if (entries[i]->type == HF_ENTRY_CONFIGURATION)
+            return true;
+    return false;
+}
+
+static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, struct hf_slice payload)
+{
+    struct raft_event event = {.type = RAFT_RECEIVE};
+    struct raft_message m;
+    struct hf_log_entry **entries = NULL;
+    const struct raft_server *server = hf_consensus_server(c, from);
+    char address[300];
+    int rc;
+
+    memset(&m, 0, sizeof m);
+    rc = hf_codec_decode(type, payload, &m, &entries);
+    if (rc < 0) {
+        HF_LOG_WARN("consensus", "malformed message dropped", "member=%" PRIu64 " type=%d", from, (int)type);
+        return;
+    }
+    if (!server) {
+        if (entries)
+            free_entries(entries, m.append_entries.n_entries);
+        return;
+    }
+    snprintf(address, sizeof address, "%s", server->address);
+    m.server_id = from;
+    m.server_address = address;
+    switch (m.type) {
+    case RAFT_REQUEST_VOTE:
+        if (m.request_vote.candidate_id != from || (is_quiet(c) && !m.request_vote.disrupt_leader))
+            return;
+        break;
+    case RAFT_APPEND_ENTRIES:
+        if (entries && has_late_configuration(entries, m.append_entries.n_entries)) {
+            HF_LOG_WARN("consensus", "message with a late configuration entry dropped", "member=%" PRIu64, from);
+            free_entries(entries, m.append_entries.n_entries);
+            return;
+        }
+        if (entries)
+            prepare_entries(c, &m, entries);
+        /* R30: a leader is known only through its own messages of the present term. */
+        if (m.append_entries.term >= raft_current_term(&c->raft)) {
+            c->leader_id = from;
+            c->leader_term = m.append_entries.term;
+        }
+        break;
+    case RAFT_TIMEOUT_NOW:
+        c->timeout_now_term = m.timeout_now.term;
+        break;
+    case RAFT_APPEND_ENTRIES_RESULT:
+        /* What the core would take for a mismatch of its own book-keeping is not let in. */
+        if (hf_consensus_is_leader(c) && m.append_entries_result.term == raft_current_term(&c->raft) &&
+            m.append_entries_result.rejected == 0 &&
+            m.append_entries_result.last_log_index >= hf_journal_next_index(c->journal))
+            m.append_entries_result.last_log_index = hf_journal_next_index(c->journal) - 1;
+        break;
+    case RAFT_REQUEST_VOTE_RESULT:
+    case RAFT_INSTALL_SNAPSHOT:
+        break;
+    }
+    event.receive.message = &m;
+    hf_consensus_step(c, &event);
+}
+
+void hf_consensus_dispatch(struct hf_consensus *c, uint64_t from, uint8_t type, struct hf_slice payload)
+{
+    switch (type) {
+    case HF_MSG_APPEND_ENTRIES:
+    case HF_MSG_APPEND_ENTRIES_RESULT:
+    case HF_MSG_REQUEST_VOTE:
+    case HF_MSG_REQUEST_VOTE_RESULT:
+    case HF_MSG_TIMEOUT_NOW:
+        receive_raft(c, from, type, payload);
+        return;
+    case HF_MSG_PING:
+        hf_consensus_on_ping(c, from, payload);
+        return;
+    case HF_MSG_PONG:
+        hf_consensus_on_pong(c, from, payload);
+        return;
+    case HF_MSG_BEHIND:
+        hf_consensus_on_behind(c, from, payload);
+        return;
+    case HF_MSG_STATUS: {
+        struct hf_reader r = hf_reader(payload);
+        int64_t wall = (int64_t)hf_read_u64(&r);
+        uint64_t needs = hf_read_u64(&r), term = hf_read_u64(&r);
+        struct hf_other *o = hf_consensus_other(c, from);
+
+        if (!hf_reader_done(&r) || !o)
+            return;
+        o->wall_offset_ms = wall - c->env->wall_ms(c->env);
+        o->wall_heard_ms = hf_consensus_now(c);
+        if (needs != 0 && term >= raft_current_term(&c->raft))
+            o->needs_from = needs;
+        return;
+    }
+    default:
+        /* A newer member may know more kinds of messages; they are optional by rule. */
+        HF_LOG_DEBUG("consensus", "unknown message ignored", "member=%" PRIu64 " type=%d", from, (int)type);
+        return;
+    }
+}
+
+void hf_consensus_send_status(struct hf_consensus *c)
+{
+    struct hf_buf buf = {0};
+
+    if (!c->is_raft_open || c->is_held)
+        return;
+    hf_buf_put_u64(&buf, (uint64_t)c->env->wall_ms(c->env));
+    hf_buf_put_u64(&buf, hf_consensus_is_leader(c) ? hf_consensus_needed_from(c) : 0);
+    hf_buf_put_u64(&buf, raft_current_term(&c->raft));
+    for (uint32_t i = 0; i < c->n_others; i++)
+        if (hf_peers_link(c->peers, c->others[i].id, HF_CHANNEL_RAFT))
+            hf_consensus_send_simple(c, c->others[i].id, HF_MSG_STATUS, hf_buf_slice(&buf));
+    hf_buf_free(&buf);
+}
+
+/* R4: median over ourselves (0) and the voters heard of in the last seconds. */
+int64_t hf_consensus_clock_offset_ms(const struct hf_consensus *c)
+{
+    int64_t offsets[HF_MEMBERS_MAX + 1];
+    uint32_t n = 0;
+    uint64_t now = hf_consensus_now(c);
+
+    for (uint32_t i = 0; i <= c->n_others; i++) {
+        int64_t v = 0;
+
+        if (i < c->n_others) {
+            const struct hf_other *o = &c->others[i];
+
+            if (o->wall_heard_ms == 0 || now - o->wall_heard_ms > 10ull * HF_STATUS_INTERVAL_MS)
+                continue;
+            v = o->wall_offset_ms;
+        }
+        uint32_t at = n++;
+        while (at > 0 && offsets[at - 1] > v) {
+            offsets[at] = offsets[at - 1];
+            at--;
+        }
+        offsets[at] = v;
+    }
+    return offsets[(n - 1) / 2];
+}
+
+/* ---- forming ------------------------------------------------------------------------------------------ */
+
+/* Bring `others` and the dialed links in line with the members: the initial list while forming, the newest
+ * configuration afterwards. */
+void hf_consensus_members_changed(struct hf_consensus *c)
+{
+    struct hf_member members[HF_MEMBERS_MAX];
+    uint32_t n = 0;
+
+    if (c->is_raft_open) {
+        for (unsigned i = 0; i < c->raft.configuration.n && n < HF_MEMBERS_MAX; i++) {
+            const struct raft_server *s = &c->raft.configuration.servers[i];
+
+            if (hf_member_parse(s->id, s->address, &members[n]) < 0) {
+                HF_LOG_ERROR("consensus", "a member's address does not parse", "member=%" PRIu64 " address=%s",
+                             (uint64_t)s->id, s->address);
+                continue;
+            }
+            n++;
+        }
+    } else {
+        n = c->identity.n_members;
+        memcpy(members, c->identity.members, n * sizeof members[0]);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        struct hf_other *o;
+
+        if (members[i].id == c->config.node_id)
+            continue;
+        o = hf_consensus_other(c, members[i].id);
+        if (!o) {
+            HF_ASSERT(c->n_others < HF_MEMBERS_MAX);
+            o = &c->others[c->n_others++];
+            memset(o, 0, sizeof *o);
+            o->id = members[i].id;
+            o->owner = c;
+        }
+        if (members[i].store_id == 0)
+            members[i].store_id = o->member.store_id;
+        o->member = members[i];
+        if (c->peers)
+            hf_peers_add(c->peers, o->id, o->member.address);
+    }
+}
+
+/* The first entry, from the store ids heard. */
+static struct hf_log_entry *first_entry(struct hf_consensus *c)
+{
+    struct raft_configuration conf;
+    struct raft_buffer buf;
+    struct hf_log_entry *e;
+    int rv;
+
+    raft_configuration_init(&conf);
+    for (uint32_t i = 0; i < c->identity.n_members; i++) {
+        struct hf_member m = c->identity.members[i];
+        const struct hf_other *o = hf_consensus_other(c, m.id);
+        char text[300];
+
+        m.store_id = o ? o->member.store_id : c->identity.store_id;
+        hf_member_format(&m, text, sizeof text);
+        rv = raft_configuration_add(&conf, m.id, text, RAFT_VOTER);
+        HF_ASSERT(rv == 0); /* ids and addresses were checked to be unique */
+    }
+    rv = raft_configuration_encode(&conf, &buf);
+    HF_ASSERT(rv == 0 && buf.len <= UINT32_MAX);
+    raft_configuration_close(&conf);
+    e = hf_log_entry_new(HF_ENTRY_CONFIGURATION, 1, 1, (uint32_t)buf.len);
+    memcpy(e->data, buf.base, buf.len);
+    raft_free(buf.base);
+    return e;
+}
+
+static void hash_entry(const struct hf_log_entry *e, uint8_t out[16])
+{
+    struct hf_buf text = {0};
+
+    for (uint32_t i = 0; i < e->len; i++)
+        hf_buf_printf(&text, "%02x", e->data[i]);
+    hf_buf_put_u8(&text, 0);
+    hf_cluster_id((const char *)text.data, NULL, 0, out);
+    hf_buf_free(&text);
+}
+
+static bool members_are_ready(struct hf_consensus *c, const uint8_t incarnation[16])
+{
+    for (uint32_t i = 0; i < c->n_others; i++) {
+        const struct hf_other *o = &c->others[i];
+
+        if (o->has_hello && o->hello_is_formed && memcmp(o->hello_incarnation, incarnation, 16) != 0) {
+            snprintf(c->problem, sizeof c->problem,
+                     "member %" PRIu64 " has formed the cluster with other data directories: if the cluster never "
+                     "served, wipe all directories and start again; else replace this node",
+                     o->id);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Write the first entry once every listed member let us in; then start raft. Called again at each step. */
+void hf_consensus_try_form(struct hf_consensus *c)
+{
+    struct hf_log_entry *e;
+    uint8_t incarnation[16];
+    char why[256];
+    int rc;
+
+    if (c->identity.is_formed || c->is_raft_open || c->is_closing || c->has_failed || !c->is_started || c->is_held)
+        return;
+    if (hf_journal_next_index(c->journal) == 1) {
+        for (uint32_t i = 0; i < c->n_others; i++) {
+            if (!hf_peers_link(c->peers, c->others[i].id, HF_CHANNEL_RAFT)) {
+                snprintf(c->problem, sizeof c->problem,
+                         "waiting for member %" PRIu64 " at %.100s: to form the cluster, all listed members must be "
+                         "reachable once",
+                         c->others[i].id, c->others[i].member.address);
+                return;
+            }
+        }
+        if (c->recovered.term == 0) {
+            c->recovered.term = 1;
+            c->recovered.vote = 0;
+            c->is_held = true;
+            hf_journal_set_vote(c->journal, 1, 0); /* comes back here when durable */
+            return;
+        }
+        e = first_entry(c);
+        hash_entry(e, incarnation);
+        if (!members_are_ready(c, incarnation)) {
+            hf_log_entry_unref(e);
+            return;
+        }
+        memcpy(c->identity.incarnation, incarnation, sizeof incarnation);
+        rc = hf_identity_save(c->env->fs, c->dir, &c->identity);
+        if (rc < 0) {
+            hf_log_entry_unref(e);
+            hf_consensus_fail(c, rc, "cannot write %s/identity: %s", c->dir, hf_strerror(rc));
+            return;
+        }
+        hf_journal_append(c->journal, &e, 1);
+        hf_log_entry_unref(e);
+        return;
+    }
+    if (c->durable_index < 1)
+        return;
+    c->identity.is_formed = true;
+    rc = hf_identity_save(c->env->fs, c->dir, &c->identity);
+    if (rc < 0) {
+        hf_consensus_fail(c, rc, "cannot write %s/identity: %s", c->dir, hf_strerror(rc));
+        return;
+    }
+    c->problem[0] = 0;
+    struct hf_hello hello = make_hello(c);
+    hf_peers_update_self(c->peers, &hello);
+    HF_LOG_INFO("consensus", "cluster formed", "members=%" PRIu32 " store=%016" PRIx64, c->identity.n_members,
+                c->identity.store_id);
+    rc = hf_consensus_begin_raft(c, why, sizeof why);
+    if (rc < 0)
+        hf_consensus_fail(c, rc, "%s", why);
+}
+
+/* ---- start -------------------------------------------------------------------------------------------- */
+
+int hf_consensus_listen(struct hf_consensus *c, char *why, size_t why_size)
+{
+    struct hf_peers_config config = {.listen_address = c->listen_address,
+                                     .message_bytes_max = c->config.message_bytes_max};
+    int rc;
+
+    config.self = make_hello(c);
+    c->peers_events.data = c;
+    c->peers_events.on_hello = judge_hello;
+    c->peers_events.on_refused = on_refused;
+    c->peers_events.on_link_up = on_link_up;
+    c->peers_events.on_link_down = on_link_down;
+    c->peers_events.on_message = on_message;
+    c->peers_events.on_progress = on_progress;
+    rc = hf_peers_open(c->env, &config, &c->peers_events, c->stats, &c->peers);
+    if (rc < 0) {
+        snprintf(why, why_size, "cannot listen for the other members on %s: %s", c->listen_address, hf_strerror(rc));
+        return rc;
+    }
+    hf_consensus_members_changed(c);
+    return 0;
+}
+
+struct hf_link *hf_consensus_proxy_link(struct hf_consensus *c, uint64_t node_id)
+{
+    return c->peers ? hf_peers_link(c->peers, node_id, HF_CHANNEL_PROXY) : NULL;
+}
