@@ -7,7 +7,8 @@
  *   BOOL                                       u8
  *   NULL, NULL_ARRAY                           nothing
  *   ARRAY/SET/PUSH                             u32 n, then n values
- *   MAP/ATTRIBUTE                              u32 n, then 2n values
+ *   MAP                                        u32 n, then 2n values
+ *   ATTRIBUTE                                  u32 n, then 2n values, then the value that it is about
  * The same inputs give the same bytes on every node. */
 #ifndef HF_RESP_REPLY_H
 #define HF_RESP_REPLY_H

@@ -41,7 +41,7 @@ struct hf_resp_parser {
     char error[160];
     size_t needed; /* with MORE: total input bytes known to be needed (a hint for buffer growth), 0 = unknown */
     /* private */
-    size_t pos;
+    size_t line, pos;
     int64_t words_left;
     int64_t bulk_len;
     uint32_t cap;
@@ -52,6 +52,7 @@ struct hf_resp_parser {
 };
 
 void hf_resp_parser_init(struct hf_resp_parser *p, const struct hf_resp_limits *limits);
+/* Releases what it holds and forgets a command in progress; the parser may be used again as after init. */
 void hf_resp_parser_free(struct hf_resp_parser *p);
 /* `input` is everything received and not yet consumed; between calls it may move and grow but never lose or
  * change bytes. On COMMAND, *consumed bytes are finished with (drop them after using args). */
