@@ -1,2 +1,372 @@
-/* node.c: see the seam header of this folder. */
-typedef int hf_main_placeholder;
+/* node.c: the wiring of one node. Commands go down through dispatch, propose and consensus; commits come up through
+ * propose to the state; replies and durable indexes come back up. This file only connects, it decides two things:
+ * when disk space is too low for writes, and the order of closing. */
+#include "main/node.h"
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* How often free disk space is looked at. */
+#define HF_SPACE_CHECK_MS 500u
+
+struct hf_node {
+    struct hf_env *env;
+    struct hf_node_config config;
+    struct hf_stats *stats;
+    char *dir;
+    struct hf_consensus *consensus;
+    struct hf_state *state;
+    struct hf_proposer *proposer;
+    struct hf_proxy *proxy;
+    struct hf_dispatcher *dispatcher;
+    struct hf_timer space_timer;
+    struct hf_executor *space_executor;
+    struct hf_job space_job;
+    uint64_t free_bytes;
+    int space_rc;
+    bool is_space_running, is_space_low, has_failed, is_closing;
+    void (*retired)(void *data);
+    void *retired_data;
+    struct hf_gauge *free_gauge, *applied_gauge, *durable_gauge;
+    int64_t last_commit_ms;
+    uint64_t durable_index;
+};
+
+static void fail(struct hf_node *node, int err, const char *why)
+{
+    if (node->has_failed)
+        return;
+    node->has_failed = true;
+    if (node->config.on_failed)
+        node->config.on_failed(node->config.failed_data, err, why);
+}
+
+/* ---- consensus events --------------------------------------------------------------------------------- */
+
+static bool on_commit(void *data, struct hf_log_entry *e)
+{
+    struct hf_node *node = data;
+
+    return hf_propose_on_commit(node->proposer, e);
+}
+
+static void on_role(void *data, enum hf_role role, uint64_t term, uint64_t leader_id)
+{
+    struct hf_node *node = data;
+
+    (void)leader_id;
+    hf_propose_on_role(node->proposer, role, term);
+    hf_dispatcher_on_role(node->dispatcher);
+}
+
+static void on_link_up(void *data, struct hf_link *link)
+{
+    struct hf_node *node = data;
+
+    hf_proxy_on_link_up(node->proxy, link);
+    hf_dispatcher_on_role(node->dispatcher); /* a way to the leader may have opened */
+}
+
+static void on_link_down(void *data, struct hf_link *link)
+{
+    struct hf_node *node = data;
+
+    hf_proxy_on_link_down(node->proxy, link);
+}
+
+static void on_message(void *data, struct hf_link *link, uint8_t type, struct hf_slice payload)
+{
+    struct hf_node *node = data;
+
+    hf_proxy_on_message(node->proxy, link, type, payload);
+}
+
+static void on_consensus_failed(void *data, int err, const char *why)
+{
+    fail(data, err, why);
+}
+
+/* ---- state events ------------------------------------------------------------------------------------- */
+
+static void on_durable(void *data, const struct hf_store_meta *meta)
+{
+    struct hf_node *node = data;
+
+    node->last_commit_ms = node->env->wall_ms(node->env);
+    node->durable_index = meta->applied_index;
+    hf_gauge_set(node->durable_gauge, (int64_t)meta->applied_index);
+    if (!node->is_closing)
+        hf_consensus_state_durable(node->consensus, meta->applied_index, meta->applied_term, meta->configuration_index,
+                                   meta->configuration);
+}
+
+static void on_next_due(void *data, int64_t due_ms)
+{
+    struct hf_node *node = data;
+
+    if (node->proposer && !node->is_closing)
+        hf_propose_on_next_due(node->proposer, due_ms);
+}
+
+static void on_state_failed(void *data, int err, const char *why)
+{
+    fail(data, err, why);
+}
+
+/* ---- disk space --------------------------------------------------------------------------------------- */
+
+static void measure_space(struct hf_job *job)
+{
+    struct hf_node *node = job->data;
+
+    node->space_rc = node->env->fs->free_bytes(node->env->fs, node->dir, &node->free_bytes);
+}
+
+static void judge_space(struct hf_job *job)
+{
+    struct hf_node *node = job->data;
+    bool is_low;
+
+    node->is_space_running = false;
+    if (node->is_closing || node->space_rc < 0)
+        return;
+    hf_gauge_set(node->free_gauge, (int64_t)node->free_bytes);
+    /* A tenth above the threshold before service returns, so that it does not flap. */
+    is_low = node->is_space_low ? node->free_bytes < node->config.free_bytes_min + node->config.free_bytes_min / 10
+                                : node->free_bytes < node->config.free_bytes_min;
+    if (is_low == node->is_space_low)
+        return;
+    node->is_space_low = is_low;
+    if (is_low) {
+        HF_LOG_ERROR("node", "disk space is low, refusing writes that grow the state",
+                     "free=%" PRIu64 " threshold=%" PRIu64, node->free_bytes, node->config.free_bytes_min);
+        hf_dispatcher_refuse_writes(node->dispatcher,
+                                    "NOSPACE the leader's disk is nearly full, so the command was not executed: free "
+                                    "disk space on it or delete keys (min-free-disk is the threshold)");
+    } else {
+        HF_LOG_INFO("node", "disk space is back", "free=%" PRIu64, node->free_bytes);
+        hf_dispatcher_refuse_writes(node->dispatcher, NULL);
+    }
+}
+
+static void on_space_timer(struct hf_timer *timer)
+{
+    struct hf_node *node = timer->data;
+
+    if (!node->is_space_running) {
+        node->is_space_running = true;
+        node->env->executor_submit(node->env, node->space_executor, &node->space_job);
+    }
+    node->env->timer_start(node->env, timer, HF_SPACE_CHECK_MS);
+}
+
+/* ---- life --------------------------------------------------------------------------------------------- */
+
+static const struct hf_node_status *take_status(void *data)
+{
+    struct hf_node *node = data;
+
+    return node->config.status ? node->config.status(node->config.status_data) : hf_node_status_new(node);
+}
+
+int hf_node_open(struct hf_env *env, const struct hf_node_config *config, struct hf_stats *stats, struct hf_node **out,
+                 char *why, size_t why_size)
+{
+    struct hf_node *node = hf_calloc(1, sizeof *node);
+    struct hf_consensus_events ce = {.data = node,
+                                     .on_commit = on_commit,
+                                     .on_role = on_role,
+                                     .on_link_up = on_link_up,
+                                     .on_link_down = on_link_down,
+                                     .on_message = on_message,
+                                     .on_failed = on_consensus_failed};
+    struct hf_state_events se = {
+        .data = node, .on_durable = on_durable, .on_next_due = on_next_due, .on_failed = on_state_failed};
+    struct hf_state_config sc = config->state;
+    struct hf_store_meta meta;
+    char *path;
+    int rc;
+
+    node->env = env;
+    node->config = *config;
+    node->stats = stats;
+    node->dir = hf_strdup(config->consensus.dir);
+    node->free_gauge = hf_stats_gauge(stats, "disk_free_bytes", NULL, "Free bytes on the data directory's disk");
+    node->applied_gauge = hf_stats_gauge(stats, "applied_index", NULL, "Highest index applied to the state");
+    node->durable_gauge = hf_stats_gauge(stats, "state_durable_index", NULL, "Highest index durable in SQLite");
+
+    rc = hf_consensus_open(env, &config->consensus, &ce, stats, &node->consensus, why, why_size);
+    if (rc < 0)
+        goto fail;
+    path = hf_asprintf("%s/state-%" PRIu64 ".db", node->dir, hf_consensus_generation(node->consensus));
+    sc.store.path = path;
+    rc = hf_state_open(env, &sc, &se, stats, &node->state, &meta, why, why_size);
+    hf_free(path);
+    if (rc < 0)
+        goto fail;
+    node->durable_index = meta.applied_index;
+    rc = hf_proposer_open(env, &config->proposer, node->consensus, node->state, stats, meta.log_time_ms,
+                          &node->proposer);
+    if (rc == 0)
+        rc = hf_proxy_open(env, &config->limits, stats, &node->proxy);
+    if (rc == 0)
+        rc = hf_dispatcher_open(env, &config->dispatch, node->consensus, node->proposer, node->state, node->proxy,
+                                take_status, node, stats, &node->dispatcher);
+    if (rc == 0)
+        rc = env->executor_open(env, "hf-space", &node->space_executor);
+    if (rc < 0) {
+        snprintf(why, why_size, "cannot start: %s", hf_strerror(rc));
+        goto fail;
+    }
+    rc = hf_consensus_start(node->consensus, meta.applied_index, why, why_size);
+    if (rc < 0)
+        goto fail;
+    if (meta.applied_index > 0 && meta.configuration.len > 0)
+        hf_consensus_state_durable(node->consensus, meta.applied_index, meta.applied_term, meta.configuration_index,
+                                   meta.configuration);
+    node->space_job.data = node;
+    node->space_job.run = measure_space;
+    node->space_job.done = judge_space;
+    node->space_timer.data = node;
+    node->space_timer.cb = on_space_timer;
+    if (config->free_bytes_min > 0)
+        env->timer_start(env, &node->space_timer, 0);
+    *out = node;
+    return 0;
+
+fail:
+    hf_node_close(node);
+    return rc;
+}
+
+static void on_transferred(void *data, int rc)
+{
+    struct hf_node *node = data;
+    void (*done)(void *) = node->retired;
+
+    if (rc != 0 && rc != HF_E_NOENT)
+        HF_LOG_WARN("node", "leadership was not handed over", "reason=\"%s\"", hf_strerror(rc));
+    node->retired = NULL;
+    if (done)
+        done(node->retired_data);
+}
+
+void hf_node_retire(struct hf_node *node, uint64_t timeout_ms, void (*done)(void *data), void *data)
+{
+    node->retired = done;
+    node->retired_data = data;
+    hf_consensus_transfer(node->consensus, 0, timeout_ms, on_transferred, node);
+}
+
+/* Consensus first, so that nothing more is committed here; then the state finishes what it was given and its
+ * callbacks still find the proposer; then the rest, from the source of commands to their answers. */
+void hf_node_close(struct hf_node *node)
+{
+    if (!node)
+        return;
+    node->is_closing = true;
+    node->env->timer_stop(node->env, &node->space_timer);
+    if (node->space_executor)
+        node->env->executor_close(node->env, node->space_executor);
+    if (node->consensus)
+        hf_consensus_close(node->consensus);
+    if (node->state)
+        hf_state_close(node->state);
+    if (node->proposer)
+        hf_proposer_close(node->proposer);
+    if (node->proxy)
+        hf_proxy_close(node->proxy);
+    if (node->dispatcher)
+        hf_dispatcher_close(node->dispatcher);
+    hf_free(node->dir);
+    hf_free(node);
+}
+
+struct hf_dispatcher *hf_node_dispatcher(struct hf_node *node)
+{
+    return node->dispatcher;
+}
+
+struct hf_consensus *hf_node_consensus(struct hf_node *node)
+{
+    return node->consensus;
+}
+
+struct hf_state *hf_node_state(struct hf_node *node)
+{
+    return node->state;
+}
+
+struct hf_proposer *hf_node_proposer(struct hf_node *node)
+{
+    return node->proposer;
+}
+
+/* One block: the public struct first, then everything it points to. */
+struct status_block {
+    struct hf_node_status status;
+    struct hf_consensus_status consensus;
+    struct hf_node_peer_status peers[16];
+    char data_dir[512];
+};
+
+struct hf_node_status *hf_node_status_new(struct hf_node *node)
+{
+    static const char *const roles[] = {"unavailable", "follower", "candidate", "leader"};
+    struct status_block *b = hf_calloc(1, sizeof *b);
+    struct hf_node_status *s = &b->status;
+
+    hf_consensus_status(node->consensus, &b->consensus);
+    snprintf(b->data_dir, sizeof b->data_dir, "%s", node->dir);
+    s->node_id = b->consensus.node_id;
+    s->cluster_id = b->consensus.cluster_id;
+    s->role = roles[b->consensus.role];
+    s->term = b->consensus.term;
+    s->leader_id = b->consensus.leader_id;
+    s->leader_address = s->leader_client_address = "";
+    s->client_address = "";
+    s->first_index = b->consensus.first_index;
+    s->last_index = b->consensus.last_index;
+    s->commit_index = b->consensus.commit_index;
+    s->applied_index = hf_state_applied_index(node->state);
+    s->durable_index = node->durable_index;
+    s->snapshot_index = b->consensus.snapshot_index;
+    s->voters = b->consensus.voters;
+    s->peers = b->peers;
+    for (uint32_t i = 0; i < b->consensus.n_members; i++) {
+        const struct hf_consensus_member *m = &b->consensus.members[i];
+
+        if (m->id == s->leader_id) {
+            s->leader_address = m->address;
+            s->leader_client_address = m->client_address;
+        }
+        if (m->id == s->node_id) {
+            s->client_address = m->client_address;
+            continue;
+        }
+        b->peers[s->n_peers++] = (struct hf_node_peer_status){.id = m->id,
+                                                              .address = m->address,
+                                                              .client_address = m->client_address,
+                                                              .role = m->role,
+                                                              .is_connected = m->is_connected,
+                                                              .match_index = m->match_index,
+                                                              .last_contact_ms = m->silence_ms};
+    }
+    s->journal_bytes = b->consensus.journal_bytes;
+    s->journal_tail_bytes = b->consensus.journal_tail_bytes;
+    s->disk_free_bytes = (uint64_t)hf_gauge_get(node->free_gauge);
+    s->last_commit_ms = node->last_commit_ms;
+    s->config_file = "";
+    s->data_dir = b->data_dir;
+    s->stats = node->stats;
+    s->problem = b->consensus.problem;
+    hf_gauge_set(node->applied_gauge, (int64_t)s->applied_index);
+    s->is_ready = s->leader_id != 0 && b->consensus.problem[0] == 0 && !node->is_space_low && !node->has_failed;
+    if (!s->is_ready && s->problem[0] == 0)
+        s->problem = node->is_space_low ? "disk space is low: writes are refused" : "no leader is known";
+    return s;
+}
