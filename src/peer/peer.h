@@ -23,6 +23,7 @@ enum hf_channel { HF_CHANNEL_RAFT = 0, HF_CHANNEL_PROXY = 1, HF_CHANNELS = 2 };
 #define HF_PEER_PROTOCOL_MIN 1
 #define HF_PEER_PROTOCOL_MAX 1
 #define HF_PEER_FRAME_BYTES  (256u << 10) /* a longer message travels in several frames */
+#define HF_PEER_TYPE_MAX     0xefu        /* message types above are the streams' own */
 
 /* What each side says first. Fixed size on the wire but for the addresses (at most 255 bytes each). */
 struct hf_hello {
@@ -38,6 +39,7 @@ struct hf_hello {
     char client_address[256]; /* where the sender serves clients */
 };
 
+/* 0 in a field with a default means that default. */
 struct hf_peers_config {
     const char *listen_address; /* copied */
     struct hf_hello self;       /* what we say; may change (is_formed) through hf_peers_update_self */
@@ -45,7 +47,10 @@ struct hf_peers_config {
     uint64_t queue_bytes_max;   /* unsent bytes of one link beyond which hf_link_send refuses (default 32 MiB) */
     uint64_t connect_timeout_ms, redial_min_ms, redial_max_ms; /* defaults 500, 50, 500 */
     uint64_t handshake_timeout_ms;                             /* default 2000: half-open strangers are dropped */
-    uint32_t strangers_max; /* accepted streams that have not finished their hello (default 64) */
+    uint32_t strangers_max;     /* accepted streams that have not finished their hello (default 64); the oldest goes */
+    uint64_t refused_redial_ms; /* default 1000: how soon a member that refused us is tried again */
+    uint64_t keepalive_ms;      /* default 1000: an idle link says something this often */
+    uint64_t silence_max_ms;    /* default 5000: a link that brought nothing for this long is closed */
 };
 
 struct hf_peers_events {
@@ -64,10 +69,12 @@ struct hf_peers_events {
     void (*on_progress)(void *data, struct hf_link *link);
 };
 
-/* Starts listening. HF_E_ADDRINUSE ... events and stats are borrowed. */
+/* Starts listening. HF_E_ADDRINUSE ... events and stats are borrowed. A protocol_max of 0 in self means
+ * HF_PEER_PROTOCOL_MIN..MAX. Events never come from inside a function of this header. */
 HF_MUST_CHECK int hf_peers_open(struct hf_env *env, const struct hf_peers_config *config,
                                 const struct hf_peers_events *events, struct hf_stats *stats, struct hf_peers **out);
-/* Closes all links (no further event) and frees. */
+/* Closes all links (no further event) and frees. What was sent before still goes out if it can at once. Not from
+ * inside an event. */
 void hf_peers_close(struct hf_peers *p);
 void hf_peers_update_self(struct hf_peers *p, const struct hf_hello *self);
 
@@ -79,9 +86,11 @@ void hf_peers_remove(struct hf_peers *p, uint64_t node_id);
 /* The dialed, handshaken link to a member, NULL when there is none now. */
 struct hf_link *hf_peers_link(struct hf_peers *p, uint64_t node_id, enum hf_channel channel);
 
-/* Send one message made of n parts (copied). HF_E_BUSY: queue_bytes_max would be passed (nothing was sent; raft
- * resends later), HF_E_LIMIT: longer than message_bytes_max, HF_E_CLOSED. Small messages (up to 16 KiB) may overtake
- * the unsent frames of larger ones when `urgent` is set; else order is kept. Writes are collected per loop turn. */
+/* Send one message made of n parts (copied); type is at most HF_PEER_TYPE_MAX. HF_E_BUSY: queue_bytes_max would be
+ * passed (nothing was sent; raft resends later; a link with nothing queued takes any message), HF_E_LIMIT: longer
+ * than message_bytes_max, HF_E_CLOSED. Small messages (up to 16 KiB) may overtake the unsent frames of larger ones
+ * when `urgent` is set, and find a little room beyond queue_bytes_max, so that bulk cannot silence a heartbeat; else
+ * order is kept. Writes are collected per loop turn. */
 HF_MUST_CHECK int hf_link_send(struct hf_link *link, uint8_t type, bool urgent, const struct hf_slice *parts, size_t n);
 uint64_t hf_link_node_id(const struct hf_link *link);
 enum hf_channel hf_link_channel(const struct hf_link *link);
