@@ -1,2 +1,0 @@
-/* uv.c: see the seam header of this folder. */
-typedef int hf_uv_placeholder;
