@@ -43,10 +43,10 @@ struct hf_log_entry *hf_log_entry_new(enum hf_entry_type type, uint64_t index, u
 struct hf_log_entry *hf_log_entry_ref(struct hf_log_entry *e);
 void hf_log_entry_unref(struct hf_log_entry *e); /* NULL allowed */
 
-#define HF_ENTRY_COMMANDS_MAX 65535u
-#define HF_ENTRY_HEADER_BYTES 28u
+#define HF_ENTRY_COMMANDS_MAX         65535u
+#define HF_ENTRY_HEADER_BYTES         28u
 #define HF_ENTRY_COMMAND_HEADER_BYTES 6u
-#define HF_ENTRY_TRAILER_BYTES 4u
+#define HF_ENTRY_TRAILER_BYTES        4u
 
 /* Builds the payload of a COMMAND entry. Zero-initialise, begin, add..., finish. */
 struct hf_entry_writer {
