@@ -1,0 +1,363 @@
+"""Real nodes on loopback for the cluster suite: start, kill, pause, talk RESP, load with a ledger of what was
+acknowledged. Standard library only. Waiting is always for a condition with a deadline."""
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+
+HOLDFASTD = os.environ.get("HOLDFASTD", "build/holdfastd")
+# Sanitized builds on a small machine are slow; deadlines are for hangs, not for speed.
+PATIENCE = float(os.environ.get("HF_TEST_PATIENCE", "30"))
+
+
+class ReplyError(Exception):
+    """An error reply of the server."""
+
+
+class Conn:
+    """A blocking RESP2/RESP3 connection."""
+
+    def __init__(self, port, timeout=PATIENCE, host="127.0.0.1"):
+        self.sock = socket.create_connection((host, port), timeout)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.file = self.sock.makefile("rb")
+
+    def close(self):
+        for closing in (self.file.close, self.sock.close):
+            try:
+                closing()
+            except OSError:
+                pass
+
+    @staticmethod
+    def encode(*args):
+        out = [b"*%d\r\n" % len(args)]
+        for a in args:
+            a = a if isinstance(a, bytes) else str(a).encode()
+            out.append(b"$%d\r\n%s\r\n" % (len(a), a))
+        return b"".join(out)
+
+    def send(self, *args):
+        self.sock.sendall(self.encode(*args))
+
+    def raw(self, data):
+        self.sock.sendall(data)
+
+    def read(self):
+        line = self.file.readline()
+        if not line.endswith(b"\r\n"):
+            raise ConnectionError("connection closed")
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"+":
+            return rest.decode()
+        if kind == b"-":
+            return ReplyError(rest.decode())
+        if kind == b":":
+            return int(rest)
+        if kind in b"$=":
+            n = int(rest)
+            if n < 0:
+                return None
+            data = self.file.read(n + 2)
+            if len(data) != n + 2:
+                raise ConnectionError("connection closed")
+            return data[:-2]
+        if kind in b"*~>":
+            n = int(rest)
+            return None if n < 0 else [self.read() for _ in range(n)]
+        if kind == b"%":
+            return {self.read(): self.read() for _ in range(int(rest))}
+        if kind == b"_":
+            return None
+        if kind == b",":
+            return float(rest)
+        if kind == b"#":
+            return rest == b"t"
+        raise ValueError(f"unknown reply {line!r}")
+
+    def call(self, *args):
+        self.send(*args)
+        reply = self.read()
+        if isinstance(reply, ReplyError):
+            raise reply
+        return reply
+
+
+def free_ports(n, base=[random.randrange(21000, 29000)]):
+    """n consecutive ports, free now together with their +10000 and +1000 companions."""
+    while True:
+        base[0] = 21000 + (base[0] - 21000 + 17) % 8000
+        candidates = [base[0] + i + shift for i in range(n) for shift in (0, 10000, 1000)]
+        sockets = []
+        try:
+            for port in candidates:
+                s = socket.socket()
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sockets.append(s)
+                s.bind(("127.0.0.1", port))
+            return base[0]
+        except OSError:
+            continue
+        finally:
+            for s in sockets:
+                s.close()
+
+
+def wait_for(what, condition, patience=PATIENCE):
+    """Poll until condition() is truthy; its value is returned. Fails loudly, naming what was waited for."""
+    end = time.monotonic() + patience
+    last = None
+    while time.monotonic() < end:
+        try:
+            value = condition()
+            if value:
+                return value
+        except (OSError, ConnectionError, ReplyError, ValueError) as e:
+            last = e
+        time.sleep(0.02)
+    raise AssertionError(f"waited {patience:.0f} s for: {what} (last problem: {last})")
+
+
+class Node:
+    def __init__(self, cluster, number):
+        self.cluster, self.number = cluster, number
+        self.port = cluster.base + number - 1
+        self.peer_port = self.port + 10000
+        self.http_port = self.port + 1000
+        self.dir = os.path.join(cluster.dir, f"node{number}")
+        self.log = os.path.join(cluster.dir, f"node{number}.log")
+        self.proc = None
+
+    def command(self, *extra):
+        return [HOLDFASTD, "--id", str(self.number), "--listen", f"127.0.0.1:{self.port}",
+                "--peer-listen", f"127.0.0.1:{self.peer_port}", "--http-listen", f"127.0.0.1:{self.http_port}",
+                "--peers", self.cluster.peers, "--dir", self.dir, *self.cluster.extra, *extra]
+
+    def start(self, *extra):
+        assert self.proc is None or self.proc.poll() is not None
+        with open(self.log, "ab") as log:
+            self.proc = subprocess.Popen(self.command(*extra), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        return self
+
+    def run(self, *extra, patience=PATIENCE):
+        """Start and wait for the end: (exit code, what it said)."""
+        p = subprocess.run(self.command(*extra), capture_output=True, text=True, timeout=patience,
+                           stdin=subprocess.DEVNULL)
+        return p.returncode, p.stdout + p.stderr
+
+    def alive(self):
+        return self.proc is not None and self.proc.poll() is None
+
+    def kill(self):
+        self.proc.kill()
+        self.proc.wait()
+
+    def stop(self):
+        """SIGTERM; the exit code."""
+        self.proc.terminate()
+        return self.proc.wait(PATIENCE)
+
+    def pause(self):
+        self.proc.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.proc.send_signal(signal.SIGCONT)
+
+    def conn(self, timeout=PATIENCE):
+        return Conn(self.port, timeout)
+
+    def call(self, *args):
+        c = self.conn()
+        try:
+            return c.call(*args)
+        finally:
+            c.close()
+
+    def info(self, section="raft"):
+        text = self.call("INFO", section).decode()
+        return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
+
+    def http(self, path):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=PATIENCE) as r:
+                return r.status, r.read().decode()
+        except urllib.error.HTTPError as e:
+            return e.code, e.read().decode()
+
+    def log_text(self):
+        with open(self.log, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+
+class Cluster:
+    def __init__(self, n=3, extra=(), dir=None):
+        self.n, self.extra = n, list(extra)
+        self.base = free_ports(n)
+        self.owns_dir = dir is None
+        self.dir = dir or tempfile.mkdtemp(prefix="holdfast-test-")
+        self.peers = ",".join(f"{i}=127.0.0.1:{self.base + 10000 + i - 1}" for i in range(1, n + 1))
+        self.nodes = [Node(self, i) for i in range(1, n + 1)]
+
+    def __enter__(self):
+        for node in self.nodes:
+            node.start()
+        self.leader()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        for node in self.nodes:
+            if node.alive():
+                node.resume()
+                node.kill()
+        complaints = [f"node {n.number}: {line}" for n in self.nodes if os.path.exists(n.log)
+                      for line in n.log_text().splitlines()
+                      if "Sanitizer" in line or "runtime error:" in line or " FATAL " in line]
+        if kind is not None:
+            for node in self.nodes:
+                if os.path.exists(node.log):
+                    print(f"--- log of node {node.number}, last lines", file=sys.stderr)
+                    print("\n".join(node.log_text().splitlines()[-25:]), file=sys.stderr)
+        elif self.owns_dir:
+            shutil.rmtree(self.dir, ignore_errors=True)
+        if kind is None and complaints and not getattr(self, "expects_fatal", False):
+            raise AssertionError("a node complained: " + complaints[0])
+
+    def node(self, number):
+        return self.nodes[number - 1]
+
+    def up(self):
+        return [n for n in self.nodes if n.alive()]
+
+    def leader(self, among=None):
+        """The node that leads and answers a linearizable read."""
+        def find():
+            for n in among or self.up():
+                if n.info()["raft_state"] == "leader":
+                    n.call("GET", "no-such-key")
+                    return n
+            return None
+        return wait_for("a leader", find)
+
+    def same_digest(self):
+        """All nodes reach the same applied index with the same digest."""
+        def compare():
+            infos = [n.info() for n in self.nodes]
+            if len({i["raft_applied_index"] for i in infos}) != 1:
+                return False
+            digests = {i["raft_digest"] for i in infos}
+            assert len(digests) == 1, f"digests differ at index {infos[0]['raft_applied_index']}: {digests}"
+            return True
+        wait_for("equal applied indexes on all nodes", compare)
+
+
+class Load:
+    """Writers that set keys of their own to rising values, each through some node, and remember what was answered.
+    After verify(): for every key the stored value is the last acknowledged one or a later one of unknown outcome."""
+
+    def __init__(self, cluster, writers=8):
+        self.cluster = cluster
+        self.stopping = threading.Event()
+        self.acked, self.attempted = {}, {}
+        self.count = self.unknown = self.refused = 0
+        self.longest_gap, self.last_ack = 0.0, time.monotonic()
+        self.lock = threading.Lock()
+        self.threads = [threading.Thread(target=self.run, args=(i,), daemon=True) for i in range(writers)]
+
+    def start(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def run(self, writer):
+        rng = random.Random(writer)
+        conn, value = None, 0
+        while not self.stopping.is_set():
+            key = f"load:{writer}:{rng.randrange(50)}"
+            value += 1
+            try:
+                if conn is None:
+                    conn = Conn(rng.choice(self.cluster.nodes).port, timeout=10)
+            except OSError:
+                time.sleep(0.01)
+                continue
+            with self.lock:
+                self.attempted[key] = value
+            try:
+                conn.call("SET", key, value)
+            except ReplyError as e:
+                with self.lock:
+                    if str(e).startswith("UNKNOWN"):
+                        self.unknown += 1
+                    else:
+                        self.refused += 1
+                        # Definite: it may not appear. The next attempt has another value anyway.
+                        self.attempted[key] = self.acked.get(key, 0)
+                        self.never = getattr(self, "never", set())
+                        self.never.add((key, value))
+                continue
+            except (OSError, ConnectionError, ValueError):
+                self.unknown += 1
+                conn.close()
+                conn = None
+                continue
+            now = time.monotonic()
+            with self.lock:
+                self.acked[key] = value
+                self.count += 1
+                self.longest_gap = max(self.longest_gap, now - self.last_ack)
+                self.last_ack = now
+        if conn:
+            conn.close()
+
+    def wait_acks(self, n):
+        target = self.count + n
+        wait_for(f"{n} more acknowledged writes", lambda: self.count >= target, PATIENCE * 2)
+
+    def stop(self):
+        self.stopping.set()
+        for t in self.threads:
+            t.join(PATIENCE)
+            assert not t.is_alive(), "a writer hangs"
+        return self
+
+    def verify(self):
+        conn = self.cluster.leader().conn()
+        assert self.count > 0
+        never = getattr(self, "never", set())
+        for key, acked in self.acked.items():
+            stored = conn.call("GET", key)
+            assert stored is not None, f"{key}: {acked} was acknowledged and is gone"
+            stored = int(stored)
+            assert acked <= stored <= max(self.attempted[key], acked), \
+                f"{key}: acknowledged {acked}, stored {stored}, last attempt {self.attempted[key]}"
+            assert (key, stored) not in never, f"{key}: {stored} was refused, yet it is there"
+        conn.close()
+
+
+def run_tests(tests):
+    """Each test is a function named test_...; prints one line each and the closing count."""
+    chosen = sys.argv[1:]
+    passed = failed = 0
+    for test in tests:
+        if chosen and not any(c in test.__name__ for c in chosen):
+            continue
+        began = time.monotonic()
+        try:
+            test()
+            passed += 1
+            print(f"ok   {test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+        except Exception as e:  # noqa: BLE001 - a test may fail in any way
+            import traceback
+            traceback.print_exc()
+            failed += 1
+            print(f"FAIL {test.__name__}: {e}", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
