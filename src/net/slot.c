@@ -29,7 +29,7 @@ static struct hf_net_slot *new_slot(struct hf_net *net, size_t extra)
 static void free_slot(struct hf_net *net, struct hf_net_slot *slot)
 {
     hf_reply_free(&slot->req.reply);
-    if (slot->bytes == HF_NET_SLOT_BYTES && net->n_free_slots < HF_NET_FREE_SLOTS_MAX) {
+    if (slot->bytes == HF_NET_SLOT_BYTES && net->n_free_slots != HF_NET_FREE_SLOTS_MAX) {
         slot->next = net->free_slots;
         net->free_slots = slot;
         net->n_free_slots++;

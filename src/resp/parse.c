@@ -254,7 +254,6 @@ static enum hf_resp_status parse_words(struct hf_resp_parser *p, struct hf_slice
                 return HF_RESP_MORE;
             switch (read_number(p, input, &n, &too_long)) {
             case HF_RESP_MORE:
-                p->needed = 0;
                 return HF_RESP_MORE;
             case HF_RESP_ERROR:
                 if (too_long)
@@ -288,6 +287,7 @@ static enum hf_resp_status parse_words(struct hf_resp_parser *p, struct hf_slice
         p->line += (size_t)p->bulk_len + 2;
         p->pos = p->line;
         p->bulk_len = -1;
+        p->needed = 0;
         p->words_left--;
     }
     for (uint32_t i = 0; i < p->args.n; i++)
