@@ -163,6 +163,8 @@ START_TEST(test_limits_hold_at_their_edge)
     hf_buf_printf(&in, "*4\r\n");
     for (int i = 0; i < 3; i++)
         hf_buf_printf(&in, "$990\r\n%990s\r\n", "");
+    expect_bytes(in.data, in.len, "...");
+    hf_buf_printf(&in, "$4\r\n");
     expect_bytes(in.data, in.len, "!ERR Protocol error: too big request");
     hf_buf_free(&in);
     hf_buf_free(&want);
