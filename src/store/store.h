@@ -98,9 +98,9 @@ int64_t hf_store_next_due_ms(struct hf_store *s);
 int64_t hf_store_log_time_ms(const struct hf_store *s);
 
 /* Visit live keys in the store's scan order starting at cursor (0 = from the start); value is not loaded. cb
- * returns false to stop after this key. At least `count` rows are visited when there are as many; all rows of one
- * cursor position are visited together, so the returned cursor (0 = finished) never skips a key that is present
- * throughout, on any node. */
+ * returns false to stop after this key (it must not call the store). At least `count` rows are visited when there are
+ * as many; all rows of one cursor position are visited together, so the returned cursor (0 = finished) never skips a
+ * key that is present throughout, on any node. */
 typedef bool (*hf_store_visit_cb)(void *data, struct hf_slice key, const struct hf_row *row);
 uint64_t hf_store_scan(struct hf_store *s, uint64_t cursor, uint64_t count, hf_store_visit_cb cb, void *data);
 /* A key at the position that rnd points to in scan order, live; false when there is none. key is borrowed. */
@@ -110,6 +110,10 @@ bool hf_store_random(struct hf_store *s, uint64_t rnd, struct hf_slice *key);
 
 /* Bounded background work between entries: write back some dirty rows, checkpoint. Returns after about budget_us. */
 void hf_store_work(struct hf_store *s, uint64_t budget_us);
+/* True when hf_store_work has something to do now. */
+bool hf_store_wants_work(const struct hf_store *s);
+/* True when the open transaction has grown so large that it should be committed: this bounds the WAL file. */
+bool hf_store_wants_commit(const struct hf_store *s);
 /* Dirty bytes (rows not yet written to SQLite plus those written but not committed). */
 uint64_t hf_store_dirty_bytes(const struct hf_store *s);
 /* Write back all, commit under synchronous=FULL (R14 a). Afterwards durable_index == applied_index. */
