@@ -150,10 +150,12 @@ struct hf_node_status {
 #define HF_METRIC_REJECTED     "net_connections_rejected_total" /* counter: refused over maxclients */
 #define HF_METRIC_INPUT_BYTES  "net_input_bytes_total"          /* counter */
 #define HF_METRIC_OUTPUT_BYTES "net_output_bytes_total"         /* counter */
+#define HF_METRIC_COMMANDS     "commands_processed_total"       /* counter: commands read from clients */
+#define HF_METRIC_ERRORS       "error_replies_total"            /* counter: replies to clients that were errors */
 #define HF_METRIC_OPS          "commands_per_second"            /* gauge: over the last second or so */
 #define HF_METRIC_HITS         "keyspace_hits_total"            /* counter: sum of hf_read_ctx.hits */
 #define HF_METRIC_MISSES       "keyspace_misses_total"          /* counter: sum of hf_read_ctx.misses */
-#define HF_METRIC_EXPIRED      "store_expired_keys_total"       /* counter: keys removed because they were due */
+#define HF_METRIC_EXPIRED      "keyspace_expired_total"         /* counter: keys removed because they were due */
 
 /* What is counted for each command. rejected: refused before it ran (wrong number of arguments, not permitted,
  * refused by its plan, no leader); failed: ran and gave an error. calls counts those that ran. */
