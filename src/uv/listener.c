@@ -50,20 +50,31 @@ static void on_pause_over(struct hf_timer *timer)
     uv_poll_start(&l->poll, UV_READABLE, on_readable);
 }
 
-/* Out of descriptors. Left in the backlog, the connection would wake us for ever and its client would wait. */
+/* Out of descriptors. Left in the backlog, the connection would wake us for ever and its client would wait.
+ * False when accepting has to end for now. (The kernel looks for a descriptor before it looks for a connection,
+ * so we may get here with an empty backlog too.) */
 static bool turn_away(struct hf_listener *l)
 {
-    int fd;
+    int fd = -1, error = EMFILE;
 
-    HF_LOG_WARN("uv", "connection refused: out of file descriptors", "listener_fd=%d", l->fd);
-    if (l->reserve_fd == RESERVE_CLOSED)
-        return false;
-    close(l->reserve_fd);
-    fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (l->reserve_fd != RESERVE_CLOSED) {
+        close(l->reserve_fd);
+        fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        error = errno;
+        if (fd >= 0)
+            close(fd);
+        l->reserve_fd = open_reserve();
+    }
     if (fd >= 0)
-        close(fd);
-    l->reserve_fd = open_reserve();
-    return fd >= 0 && l->reserve_fd != RESERVE_CLOSED;
+        HF_LOG_WARN("uv", "connection refused: out of file descriptors", "listener_fd=%d", l->fd);
+    else if (error == EAGAIN)
+        return false;
+    if (fd < 0 || l->reserve_fd == RESERVE_CLOSED) {
+        HF_LOG_WARN("uv", "accepting paused: out of file descriptors", "pause_ms=%d", PAUSE_MS);
+        pause_accepting(l);
+        return false;
+    }
+    return true;
 }
 
 /* False when accepting has to end for now. */
@@ -83,10 +94,7 @@ static bool accept_one(struct hf_listener *l)
         return false;
     case EMFILE:
     case ENFILE:
-        if (turn_away(l))
-            return true;
-        pause_accepting(l);
-        return false;
+        return turn_away(l);
     case ENOBUFS:
     case ENOMEM:
         pause_accepting(l);
