@@ -108,19 +108,29 @@ static int translate(int sqlite_rc)
     }
 }
 
-void store_poison(struct hf_store *s, int sqlite_rc, const char *doing)
+void hf_store_fail(struct hf_store *s, int err, const char *text)
 {
     if (s->err != 0)
         return;
-    s->err = translate(sqlite_rc);
-    snprintf(s->err_text, sizeof s->err_text, "%s: %s: %s (SQLite %d)", s->path, doing, sqlite3_errmsg(s->db),
-             sqlite3_extended_errcode(s->db));
+    s->err = err;
+    s->in_entry = false;
+    if (text != s->err_text)
+        snprintf(s->err_text, sizeof s->err_text, "%s", text);
     HF_LOG_ERROR("store", "failed", "error=\"%s\"", s->err_text);
     for (unsigned i = 0; i < STMT_N; i++)
         sqlite3_reset(s->stmt[i]);
     if (!sqlite3_get_autocommit(s->db))
         sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
     s->in_transaction = false;
+}
+
+void store_poison(struct hf_store *s, int sqlite_rc, const char *doing)
+{
+    if (s->err != 0)
+        return;
+    snprintf(s->err_text, sizeof s->err_text, "%s: %s: %s (SQLite %d)", s->path, doing, sqlite3_errmsg(s->db),
+             sqlite3_extended_errcode(s->db));
+    hf_store_fail(s, translate(sqlite_rc), s->err_text);
 }
 
 bool store_transaction(struct hf_store *s)

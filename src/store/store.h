@@ -54,6 +54,10 @@ void hf_store_abandon(struct hf_store *s);
 /* 0, or the error that poisoned the store; *text (may be NULL) gets a description, static lifetime of s. */
 int hf_store_error(const struct hf_store *s, const char **text);
 
+/* The entry between begin and end cannot be applied: drops everything since the last commit and poisons the store
+ * with err. */
+void hf_store_fail(struct hf_store *s, int err, const char *text);
+
 const struct hf_store_meta *hf_store_meta(const struct hf_store *s);
 
 /* ---- applying one entry -------------------------------------------------------------------------- */
