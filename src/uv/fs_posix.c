@@ -140,7 +140,7 @@ static int write_zeroes(struct hf_fs *fs, struct hf_file *f, uint64_t from, uint
  * copy-on-write file system's blocks nor is faster than plain zeroes. */
 static int posix_allocate(struct hf_fs *fs, struct hf_file *f, uint64_t size)
 {
-    uint64_t now;
+    uint64_t now = size;
     int rc;
 
     if (size == 0)

@@ -169,7 +169,7 @@ static int env_listen(struct hf_env *env, const char *address, const struct hf_l
     struct uv_env *e = hf_uv_env_of(env);
     struct sockaddr_storage addr;
     struct hf_listener *l;
-    int fd, rc;
+    int fd = -1, rc;
 
     rc = resolve(address, &addr);
     if (rc == 0)

@@ -213,14 +213,14 @@ END_TEST
 struct numbered {
     struct hf_job job;
     unsigned number, ran_as;
+    pthread_t ran_on;
 };
 
 static struct {
     struct hf_executor *ex, *other;
     struct numbered jobs[N_JOBS];
     unsigned n_run, n_done, n_submitted; /* n_run: worker thread only */
-    pthread_t worker;
-    atomic_bool gate; /* while set the worker is held up */
+    atomic_bool gate;                    /* while set the worker is held up */
 } jobs;
 
 static void run_numbered(struct hf_job *job)
@@ -229,7 +229,7 @@ static void run_numbered(struct hf_job *job)
 
     while (atomic_load(&jobs.gate))
         sched_yield();
-    jobs.worker = pthread_self();
+    n->ran_on = pthread_self();
     n->ran_as = jobs.n_run++;
 }
 
@@ -238,7 +238,7 @@ static void done_numbered(struct hf_job *job)
     struct numbered *n = job->data;
 
     ck_assert(pthread_equal(pthread_self(), loop_thread));
-    ck_assert(!pthread_equal(pthread_self(), jobs.worker));
+    ck_assert(!pthread_equal(pthread_self(), n->ran_on));
     ck_assert_uint_eq(n->number, jobs.n_done);
     ck_assert_uint_eq(n->ran_as, n->number);
     jobs.n_done++;
