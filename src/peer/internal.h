@@ -19,13 +19,15 @@
 
 /* Ordinary messages wait in the link's own queue while the stream has this much: what is in the stream can no longer
  * be overtaken. */
-#define HF_LINK_WINDOW_BYTES    (1u << 20)
-#define HF_LINK_URGENT_MAX      (16u << 10)
-#define HF_LINK_URGENT_RESERVE  (256u << 10) /* beyond queue_bytes_max, for urgent messages only */
-#define HF_LINK_OUT_KEEP_BYTES  (1u << 20)   /* an output buffer larger than this is given back after the flush */
-#define HF_LINK_DIAL_PROVEN_MS  1000u        /* a link that lived this long starts the back-off afresh */
-#define HF_PEER_STRANGER_LOG_MS 1000u        /* one line about strangers in this time */
-#define HF_PEER_LOG_MODULE      "peer"
+#define HF_LINK_WINDOW_BYTES (1u << 20)
+#define HF_LINK_URGENT_MAX   (16u << 10)
+/* What may be in the stream and the output buffer when an urgent message is added: the window, the frame that went
+ * over it, and as much again for urgent messages. Not part of queue_bytes_max. */
+#define HF_LINK_URGENT_QUEUE_MAX (2 * (HF_LINK_WINDOW_BYTES + HF_PEER_FRAME_BYTES))
+#define HF_LINK_OUT_KEEP_BYTES   (1u << 20) /* an output buffer larger than this is given back after the flush */
+#define HF_LINK_DIAL_PROVEN_MS   1000u      /* a link that lived this long starts the back-off afresh */
+#define HF_PEER_STRANGER_LOG_MS  1000u      /* one line about strangers in this time */
+#define HF_PEER_LOG_MODULE       "peer"
 
 enum link_state { LINK_CONNECTING = 1, LINK_HELLO, LINK_ANSWERED, LINK_UP, LINK_DEAD };
 

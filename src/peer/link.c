@@ -188,12 +188,24 @@ static void enqueue(struct hf_link *link, uint8_t type, const struct hf_slice *p
     link->queue_bytes += sizeof(*m) + len;
 }
 
+/* Whether a message of len bytes would pass the limit it is under. */
+static bool is_full(const struct hf_link *link, bool urgent, size_t len)
+{
+    size_t queued = hf_link_queued(link);
+
+    len += HF_FRAME_HEADER_BYTES;
+    /* An urgent message stands behind what is in the stream, not behind the queue: bulk that waits there, however
+     * much, must not keep a heartbeat back. */
+    if (urgent)
+        return queued - link->queue_bytes + len > HF_LINK_URGENT_QUEUE_MAX;
+    return queued != 0 && queued + len > link->p->config.queue_bytes_max;
+}
+
 int hf_link_send(struct hf_link *link, uint8_t type, bool urgent, const struct hf_slice *parts, size_t n)
 {
     struct hf_peers *p = link->p;
     struct channel_stats *stats = &p->stats[link->channel];
-    uint64_t limit = p->config.queue_bytes_max;
-    size_t len = 0, queued;
+    size_t len = 0;
 
     HF_ASSERT(type <= HF_PEER_TYPE_MAX);
     if (link->state != LINK_UP)
@@ -203,17 +215,15 @@ int hf_link_send(struct hf_link *link, uint8_t type, bool urgent, const struct h
     if (len > p->config.message_bytes_max)
         return HF_E_LIMIT;
     urgent = urgent && len <= HF_LINK_URGENT_MAX;
-    if (urgent)
-        limit += HF_LINK_URGENT_RESERVE;
-    queued = hf_link_queued(link);
-    if (queued != 0 && queued + HF_FRAME_HEADER_BYTES + len > limit) {
+    if (is_full(link, urgent, len)) {
         hf_counter_add(stats->dropped, 1);
         return HF_E_BUSY;
     }
     hf_counter_add(stats->messages_sent, 1);
     if (urgent)
         hf_frame_put(&link->out, type, HF_FRAME_URGENT, link->sequence++, parts, n);
-    else if (link->queue_head == NULL && len <= HF_PEER_FRAME_BYTES && queued + len <= HF_LINK_WINDOW_BYTES)
+    else if (link->queue_head == NULL && len <= HF_PEER_FRAME_BYTES &&
+             hf_link_queued(link) + len <= HF_LINK_WINDOW_BYTES)
         hf_frame_put(&link->out, type, 0, link->sequence++, parts, n);
     else
         enqueue(link, type, parts, n, len);

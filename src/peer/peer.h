@@ -89,8 +89,8 @@ struct hf_link *hf_peers_link(struct hf_peers *p, uint64_t node_id, enum hf_chan
 /* Send one message made of n parts (copied); type is at most HF_PEER_TYPE_MAX. HF_E_BUSY: queue_bytes_max would be
  * passed (nothing was sent; raft resends later; a link with nothing queued takes any message), HF_E_LIMIT: longer
  * than message_bytes_max, HF_E_CLOSED. Small messages (up to 16 KiB) may overtake the unsent frames of larger ones
- * when `urgent` is set, and find a little room beyond queue_bytes_max, so that bulk cannot silence a heartbeat; else
- * order is kept. Writes are collected per loop turn. */
+ * when `urgent` is set, and have room of their own (about 1 MiB beyond queue_bytes_max), so that bulk cannot silence
+ * a heartbeat; else order is kept. Writes are collected per loop turn. */
 HF_MUST_CHECK int hf_link_send(struct hf_link *link, uint8_t type, bool urgent, const struct hf_slice *parts, size_t n);
 uint64_t hf_link_node_id(const struct hf_link *link);
 enum hf_channel hf_link_channel(const struct hf_link *link);
