@@ -98,10 +98,12 @@ struct hf_jprepare {
     const char *dir;
     const _Atomic bool *stop; /* give up early (HF_E_CANCELED) */
     uint64_t id, salt, bytes;
-    bool in_place; /* the segment file is there already: enlarge it to `bytes` */
+    bool in_place;          /* the segment file is there already: enlarge it to `bytes` */
+    uint64_t reserve_bytes; /* ballast to have, if there is space for it */
     /* answer */
     int rc;
     bool ballast_used;
+    uint64_t ballast_bytes; /* what there is of it now */
     struct hf_file *file;
 };
 
@@ -122,10 +124,10 @@ uint64_t hf_jfiles_fill_ballast(struct hf_fs *fs, const char *dir, uint64_t byte
 
 /* What is on disk: filled by hf_jrecover without changing anything. */
 struct hf_jrecovery {
-    bool empty;       /* no journal here yet (or a creation that never finished) */
-    uint64_t dead_to; /* segments with an id below this are left over from before a reset */
+    bool empty;                     /* no journal here yet (or a creation that never finished) */
+    uint64_t dead_to;               /* segments with an id below this are left over from before a reset */
     uint64_t lowest_id, highest_id; /* of all segment files; 0 when none */
-    struct hf_jsegment **segments; /* the live ones, in order */
+    struct hf_jsegment **segments;  /* the live ones, in order */
     size_t n;
     struct hf_jsegment *spare; /* the last file, without a batch; NULL if there is none */
     bool spare_is_bad;         /* the last file has no readable header and nothing in it: make it anew */
@@ -236,7 +238,6 @@ struct hf_journal {
     enum hf_jspare_state spare_state;
     struct hf_jsegment *spare;
     struct hf_jprepare prepare;
-    uint64_t wanted_bytes;  /* capacity the waiting batch needs in a new segment; 0 = none waits */
     uint64_t blocked_ms;    /* since when a write waits for a segment; 0 = none does */
     bool spare_last_chance; /* the present attempt was made because a write waits */
 
