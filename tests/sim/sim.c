@@ -1,5 +1,5 @@
 /* sim.c: whole clusters in one process on virtual time. Real consensus, journal, peer, propose, dispatch, proxy, apply
- * and store; fake time, streams and disks (tests/support). One seed decides everything; the same seed gives the same
+ * and store; fake time, streams and disks (tests/sim). One seed decides everything; the same seed gives the same
  * run. Two phases: faults while clients work, then everything heals and the cluster must serve again.
  *
  * Checked: every client's view of every key is linearizable (so no acknowledged write is lost and no read is stale);
@@ -13,7 +13,7 @@
 #include "main/node.h"
 #include "sim/history.h"
 #include "sim/vfs.h"
-#include "support/fake_env.h"
+#include "sim/world.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -35,11 +35,11 @@ struct sim;
 struct node {
     struct sim *sim;
     unsigned number;
-    struct hf_fake_node *fake;
+    struct hf_sim_node *fake;
     struct hf_node *node;
     struct hf_stats *stats;
     struct hf_sim_vfs *vfs;
-    struct hf_fake_fs *disk; /* while down */
+    struct hf_sim_disk *disk; /* while down */
     unsigned starts;
     uint64_t restart_at_ms; /* 0 = up */
     uint64_t resume_at_ms;  /* 0 = not paused */
@@ -69,7 +69,7 @@ struct request {
 
 struct sim {
     uint64_t seed;
-    struct hf_fake_world *world;
+    struct hf_sim_world *world;
     struct hf_prng prng; /* of the schedule and the clients, apart from the world's */
     unsigned n;
     struct node nodes[NODES_MAX];
@@ -103,7 +103,7 @@ static void complain(struct sim *s, const char *fmt, ...)
 
 static uint64_t now_ms(const struct sim *s)
 {
-    return hf_fake_world_now_ms(s->world);
+    return hf_sim_world_now_ms(s->world);
 }
 
 static void trace(const struct sim *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -137,13 +137,13 @@ static void start_node(struct sim *s, struct node *n)
     size_t used = 0;
     int rc;
 
-    n->fake = hf_fake_node_new(s->world, n->number);
+    n->fake = hf_sim_node_new(s->world, n->number);
     if (n->disk)
-        hf_fake_node_set_fs(n->fake, n->disk);
+        hf_sim_node_set_fs(n->fake, n->disk);
     n->disk = NULL;
     n->stats = hf_stats_new();
     snprintf(vfs, sizeof vfs, "sim-%u", n->number);
-    n->vfs = hf_sim_vfs_new(vfs, hf_fake_node_env(n->fake)->fs);
+    n->vfs = hf_sim_vfs_new(vfs, hf_sim_node_env(n->fake)->fs);
     snprintf(dir, sizeof dir, "/n%u", n->number + 1);
     snprintf(listen, sizeof listen, "n%u:1", n->number + 1);
     snprintf(client, sizeof client, "n%u:2", n->number + 1);
@@ -186,7 +186,7 @@ static void start_node(struct sim *s, struct node *n)
     c.limits.inline_bytes_max = 64u << 10;
     c.on_failed = on_node_failed;
     c.failed_data = n;
-    rc = hf_node_open(hf_fake_node_env(n->fake), &c, n->stats, &n->node, why, sizeof why);
+    rc = hf_node_open(hf_sim_node_env(n->fake), &c, n->stats, &n->node, why, sizeof why);
     if (rc < 0) {
         n->node = NULL;
         complain(s, "node %u does not start: %s (%s)", n->number + 1, why, hf_strerror(rc));
@@ -224,10 +224,10 @@ static void abandon(struct client *c)
 
 static void stop_node(struct sim *s, struct node *n, bool is_crash)
 {
-    struct hf_fake_fs *disk = NULL;
+    struct hf_sim_disk *disk = NULL;
 
     if (is_crash)
-        hf_fake_node_crash(n->fake, &disk);
+        hf_sim_node_crash(n->fake, &disk);
     for (unsigned i = 0; i < CLIENTS; i++)
         if (s->clients[i].lane && s->clients[i].at == n->number)
             abandon(&s->clients[i]);
@@ -238,9 +238,9 @@ static void stop_node(struct sim *s, struct node *n, bool is_crash)
     n->node = NULL;
     if (!is_crash) {
         /* A clean stop; the disk is what its owner left. */
-        disk = hf_fake_node_take_fs(n->fake);
+        disk = hf_sim_node_take_fs(n->fake);
     }
-    hf_fake_node_free(n->fake);
+    hf_sim_node_free(n->fake);
     n->fake = NULL;
     hf_sim_vfs_free(n->vfs);
     hf_stats_free(n->stats);
@@ -459,7 +459,7 @@ static void fault_turn(struct sim *s)
 
         if (x->resume_at_ms && (now >= x->resume_at_ms || s->is_healing)) {
             trace(s, "resume node %u", i + 1);
-            hf_fake_node_resume(x->fake);
+            hf_sim_node_resume(x->fake);
             x->resume_at_ms = 0;
         }
         if (!x->node && !s->is_broken && (now >= x->restart_at_ms || s->is_healing)) {
@@ -482,7 +482,7 @@ static void fault_turn(struct sim *s)
         if (n->node && !n->resume_at_ms) {
             trace(s, "pause node %u", n->number + 1);
             s->pauses++;
-            hf_fake_node_pause(n->fake);
+            hf_sim_node_pause(n->fake);
             n->resume_at_ms = now + 50 + hf_prng_below(&s->prng, 3000);
         }
         break;
@@ -493,9 +493,9 @@ static void fault_turn(struct sim *s)
         if (a != b) {
             trace(s, "block %u -> %u%s", a + 1, b + 1, is_both ? " and back" : "");
             s->partitions++;
-            hf_fake_world_block(s->world, a, b, true);
+            hf_sim_world_block(s->world, a, b, true);
             if (is_both)
-                hf_fake_world_block(s->world, b, a, true);
+                hf_sim_world_block(s->world, b, a, true);
         }
         break;
     }
@@ -504,8 +504,8 @@ static void fault_turn(struct sim *s)
         s->partitions++;
         for (unsigned i = 0; i < s->n; i++)
             if (i != n->number) {
-                hf_fake_world_block(s->world, i, n->number, true);
-                hf_fake_world_block(s->world, n->number, i, true);
+                hf_sim_world_block(s->world, i, n->number, true);
+                hf_sim_world_block(s->world, n->number, i, true);
             }
         break;
     }
@@ -513,11 +513,11 @@ static void fault_turn(struct sim *s)
     case 5:
     case 6:
         trace(s, "heal");
-        hf_fake_world_heal(s->world);
+        hf_sim_world_heal(s->world);
         break;
     case 7:
         if (n->node)
-            hf_fake_node_set_wall_offset(n->fake, (int64_t)hf_prng_below(&s->prng, 20000) - 10000);
+            hf_sim_node_set_wall_offset(n->fake, (int64_t)hf_prng_below(&s->prng, 20000) - 10000);
         break;
     case 8:
         if (n->node && !n->resume_at_ms && hf_prng_below(&s->prng, 3) == 0) {
@@ -535,7 +535,7 @@ static void fault_turn(struct sim *s)
 
 static void set_rules(struct sim *s)
 {
-    struct hf_fake_rules *r = hf_fake_world_rules(s->world);
+    struct hf_sim_rules *r = hf_sim_world_rules(s->world);
 
     r->latency_min_us = 20 + hf_prng_below(&s->prng, 200);
     r->latency_max_us = r->latency_min_us + hf_prng_below(&s->prng, 20000);
@@ -564,7 +564,7 @@ static bool all_agree(struct sim *s)
 static void run_clients(struct sim *s, uint64_t until_ms, bool with_faults)
 {
     while (now_ms(s) < until_ms && !s->is_broken) {
-        hf_fake_world_run_until(s->world, now_ms(s) + 5);
+        hf_sim_world_run_until(s->world, now_ms(s) + 5);
         if (with_faults)
             fault_turn(s);
         for (unsigned i = 0; i < CLIENTS; i++)
@@ -583,7 +583,7 @@ static bool run_seed(uint64_t seed, bool is_traced)
     s->seed = seed;
     s->trace = is_traced;
     hf_prng_seed(&s->prng, seed);
-    s->world = hf_fake_world_new(seed ^ 0x5deece66d);
+    s->world = hf_sim_world_new(seed ^ 0x5deece66d);
     s->n = hf_prng_below(&s->prng, 4) == 0 ? 5 : hf_prng_below(&s->prng, 10) == 0 ? 1 : 3;
     set_rules(s);
     for (unsigned i = 0; i < s->n; i++) {
@@ -601,10 +601,10 @@ static bool run_seed(uint64_t seed, bool is_traced)
 
     /* Heal, then progress is owed within a bound. */
     s->is_healing = true;
-    hf_fake_world_heal(s->world);
-    hf_fake_world_rules(s->world)->reset_per_million = 0;
-    hf_fake_world_rules(s->world)->slow_job_per_mille = 0;
-    hf_fake_world_rules(s->world)->latency_max_us = 500;
+    hf_sim_world_heal(s->world);
+    hf_sim_world_rules(s->world)->reset_per_million = 0;
+    hf_sim_world_rules(s->world)->slow_job_per_mille = 0;
+    hf_sim_world_rules(s->world)->latency_max_us = 500;
     if (!s->is_broken)
         fault_turn(s);
     acked = s->acked;
@@ -618,7 +618,7 @@ static bool run_seed(uint64_t seed, bool is_traced)
     while (!s->is_broken && now_ms(s) < deadline) {
         bool is_idle = true;
 
-        hf_fake_world_run_until(s->world, now_ms(s) + 50);
+        hf_sim_world_run_until(s->world, now_ms(s) + 50);
         for (unsigned i = 0; i < CLIENTS; i++)
             is_idle &= s->clients[i].busy == NULL;
         if (is_idle && all_agree(s))
@@ -629,7 +629,7 @@ static bool run_seed(uint64_t seed, bool is_traced)
     for (unsigned i = 0; i < s->n && !s->is_broken; i++)
         probe(s, &s->nodes[i]);
     if (!s->is_broken)
-        hf_fake_world_run_until(s->world, now_ms(s) + 3000);
+        hf_sim_world_run_until(s->world, now_ms(s) + 3000);
     for (unsigned k = 0; k < KEYS && !s->is_broken; k++) {
         struct hf_history kept = {.n = 0};
 
@@ -658,7 +658,7 @@ static bool run_seed(uint64_t seed, bool is_traced)
                seed, s->n, s->acked, s->unknown, s->failed, s->reads, s->crashes, s->pauses, s->partitions);
     for (unsigned i = 0; i < s->n; i++)
         if (s->nodes[i].resume_at_ms) {
-            hf_fake_node_resume(s->nodes[i].fake);
+            hf_sim_node_resume(s->nodes[i].fake);
             s->nodes[i].resume_at_ms = 0;
         }
     for (unsigned i = 0; i < CLIENTS; i++)
@@ -666,9 +666,9 @@ static bool run_seed(uint64_t seed, bool is_traced)
     for (unsigned i = 0; i < s->n; i++) {
         if (s->nodes[i].fake)
             stop_node(s, &s->nodes[i], false);
-        hf_fake_fs_free(s->nodes[i].disk);
+        hf_sim_disk_free(s->nodes[i].disk);
     }
-    hf_fake_world_free(s->world);
+    hf_sim_world_free(s->world);
     hf_free(s);
     return ok;
 }

@@ -1,565 +1,764 @@
-/* fake_fs.c: see fake_fs.h. A file keeps its present bytes, its bytes at the last sync, and the changes since; a
- * directory change is a record in one ordered list, of which a crash keeps a prefix (as a journaling file system does)
- * that covers at least everything before the last sync_dir. */
+/* fake_fs.c: see fake_fs.h. A file is an inode with its present bytes, its synced bytes and the changes between;
+ * names are kept twice as well, with the changes not yet made durable by sync_dir. */
 #include "support/fake_fs.h"
 
+#include "base/assert.h"
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/util.h"
 
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define SECTOR 512u
 
-struct change { /* to a file's bytes since its last sync */
-    struct change *next;
+/* A change of a file since its last sync: a write, or (bytes NULL) a new size. */
+struct change {
     uint64_t offset;
-    uint64_t size; /* of data, or the new size of the file when data is NULL */
-    uint8_t *data;
+    uint8_t *bytes;
+    size_t n;
 };
 
 struct inode {
-    unsigned refs; /* names, handles and records */
-    struct hf_buf now, durable;
-    struct change *changes, **tail;
+    uint32_t refs; /* names, durable names, handles, pending name changes */
+    bool is_dir;
+    uint8_t *now, *synced;
+    size_t now_len, synced_len, now_cap, synced_cap;
+    struct change *changes;
+    size_t n_changes, cap_changes;
+    struct hf_file *locked_by;
 };
 
 struct name {
-    struct name *next;
     char *path;
     struct inode *inode;
 };
 
-struct name_change { /* not yet durable; inode NULL = the name goes away */
-    struct name_change *next;
-    char *path;
-    struct inode *inode;
-    bool is_group_end; /* a rename is two records that survive together */
+struct names {
+    struct name *items;
+    size_t n, cap;
 };
 
-struct hf_fake_fs {
-    struct hf_fs ops;
-    struct name *now, *durable;
-    struct name_change *changes, **tail;
-    bool no_sync;
-    uint64_t bytes_max, used, done;
-    struct {
-        int mask, err;
-        uint64_t countdown;
-        bool sticky;
-    } fault;
-    int open_files;
+/* A change of the names since the directory's last sync: set (or with inode NULL remove) `to`; remove `from`. */
+struct name_change {
+    char *from, *to;
+    struct inode *inode;
+};
+
+struct failpoint {
+    int ops;
+    uint64_t left;
+    int err;
+    bool sticky, is_crash;
+    enum hf_fake_loss loss;
 };
 
 struct hf_file {
     struct inode *inode;
-    bool writable;
+    int flags;
+    uint64_t epoch; /* of the file system when it was opened: dead after a crash */
 };
 
-static struct hf_fake_fs *self(struct hf_fs *fs)
-{
-    return (struct hf_fake_fs *)(void *)fs;
-}
+struct hf_fake_fs {
+    struct hf_fs table;
+    struct hf_prng prng;
+    struct names now, durable;
+    struct name_change *pending;
+    size_t n_pending, cap_pending;
+    struct failpoint fail, crash;
+    uint64_t epoch, capacity;
+    uint64_t counts[9];
+    bool dead;
+};
 
-static int tick(struct hf_fake_fs *f, int op)
-{
-    f->done++;
-    if (f->fault.countdown == 0 || !(f->fault.mask & op))
-        return 0;
-    if (--f->fault.countdown > 0)
-        return 0;
-    if (f->fault.sticky)
-        f->fault.countdown = 1;
-    return f->fault.err;
-}
+/* ---- inodes and names ---------------------------------------------------------------------------- */
 
-static struct inode *inode_new(void)
+static struct inode *inode_ref(struct inode *i)
 {
-    struct inode *i = hf_calloc(1, sizeof *i);
-
-    i->tail = &i->changes;
+    i->refs++;
     return i;
 }
 
 static void drop_changes(struct inode *i)
 {
-    struct change *c;
-
-    while ((c = i->changes) != NULL) {
-        i->changes = c->next;
-        hf_free(c->data);
-        hf_free(c);
-    }
-    i->tail = &i->changes;
+    for (size_t k = 0; k < i->n_changes; k++)
+        hf_free(i->changes[k].bytes);
+    i->n_changes = 0;
 }
 
 static void inode_unref(struct inode *i)
 {
-    if (!i || --i->refs > 0)
+    if (i == NULL || --i->refs > 0)
         return;
     drop_changes(i);
-    hf_buf_free(&i->now);
-    hf_buf_free(&i->durable);
+    hf_free(i->changes);
+    hf_free(i->now);
+    hf_free(i->synced);
     hf_free(i);
 }
 
-static struct inode *inode_ref(struct inode *i)
+static struct inode *inode_new(bool is_dir)
 {
-    if (i)
-        i->refs++;
+    struct inode *i = hf_calloc(1, sizeof *i);
+
+    i->refs = 1;
+    i->is_dir = is_dir;
     return i;
 }
 
-static struct name **find(struct name **list, const char *path)
+static void resize(uint8_t **data, size_t *len, size_t *cap, size_t to)
 {
-    while (*list && strcmp((*list)->path, path) < 0)
-        list = &(*list)->next;
-    return list;
+    if (to > *cap) {
+        size_t want = *cap * 2 > to ? *cap * 2 : to;
+
+        *data = hf_realloc(*data, want);
+        *cap = want;
+    }
+    if (to > *len)
+        memset(*data + *len, 0, to - *len);
+    *len = to;
 }
 
-static struct inode *lookup(struct name **list, const char *path)
+static struct name *find(const struct names *t, const char *path)
 {
-    struct name *n = *find(list, path);
-
-    return n && strcmp(n->path, path) == 0 ? n->inode : NULL;
+    for (size_t i = 0; i < t->n; i++)
+        if (strcmp(t->items[i].path, path) == 0)
+            return &t->items[i];
+    return NULL;
 }
 
-static void set_name(struct name **list, const char *path, struct inode *inode)
+static void names_remove(struct names *t, const char *path)
 {
-    struct name **at = find(list, path), *n = *at;
+    struct name *at = find(t, path);
 
+    if (at == NULL)
+        return;
+    hf_free(at->path);
+    inode_unref(at->inode);
+    *at = t->items[--t->n];
+}
+
+static void names_set(struct names *t, const char *path, struct inode *inode)
+{
     inode_ref(inode);
-    if (n && strcmp(n->path, path) == 0) {
-        inode_unref(n->inode);
-        n->inode = inode;
-        if (!inode) {
-            *at = n->next;
-            hf_free(n->path);
-            hf_free(n);
-        }
-        return;
+    names_remove(t, path);
+    if (t->n == t->cap) {
+        t->cap = t->cap ? t->cap * 2 : 16;
+        t->items = hf_realloc(t->items, t->cap * sizeof *t->items);
     }
-    if (!inode)
-        return;
-    n = hf_calloc(1, sizeof *n);
-    n->path = hf_strdup(path);
-    n->inode = inode;
-    n->next = *at;
-    *at = n;
+    t->items[t->n++] = (struct name){hf_strdup(path), inode};
 }
 
-static void record(struct hf_fake_fs *f, const char *path, struct inode *inode, bool is_group_end)
+static bool is_root(const char *path)
 {
-    struct name_change *c = hf_calloc(1, sizeof *c);
-
-    c->path = hf_strdup(path);
-    c->inode = inode_ref(inode);
-    c->is_group_end = is_group_end;
-    *f->tail = c;
-    f->tail = &c->next;
-    set_name(&f->now, path, inode);
+    return path[0] == 0 || strcmp(path, "/") == 0 || strcmp(path, ".") == 0;
 }
 
-static void resize(struct hf_buf *b, uint64_t size)
+/* Whether `path` lies directly in `dir`. */
+static bool is_in(const char *path, const char *dir)
 {
-    if (size > b->len) {
-        size_t more = (size_t)size - b->len;
+    const char *slash = strrchr(path, '/');
+    size_t len = slash != NULL ? (size_t)(slash - path) : 0;
 
-        memset(hf_buf_reserve(b, more), 0, more);
+    if (is_root(dir))
+        return slash == NULL || slash == path;
+    return slash != NULL && len == strlen(dir) && memcmp(path, dir, len) == 0;
+}
+
+static bool has_parent(const struct names *t, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    bool found = true;
+
+    if (slash != NULL && slash != path) {
+        char *dir = hf_strdup(path);
+        struct name *at;
+
+        dir[slash - path] = 0;
+        at = find(t, dir);
+        found = at != NULL && at->inode->is_dir;
+        hf_free(dir);
     }
-    b->len = (size_t)size;
+    return found;
 }
 
-static void write_into(struct hf_buf *b, uint64_t offset, const void *data, size_t n)
+static void pend(struct hf_fake_fs *ff, const char *from, const char *to, struct inode *inode)
 {
-    if (offset + n > b->len)
-        resize(b, offset + n);
+    if (ff->n_pending == ff->cap_pending) {
+        ff->cap_pending = ff->cap_pending ? ff->cap_pending * 2 : 16;
+        ff->pending = hf_realloc(ff->pending, ff->cap_pending * sizeof *ff->pending);
+    }
+    ff->pending[ff->n_pending++] =
+        (struct name_change){from ? hf_strdup(from) : NULL, to ? hf_strdup(to) : NULL, inode ? inode_ref(inode) : NULL};
+}
+
+static void apply_pending(struct hf_fake_fs *ff, size_t k, bool keep)
+{
+    struct name_change *c = &ff->pending[k];
+
+    if (keep && c->from != NULL)
+        names_remove(&ff->durable, c->from);
+    if (keep && c->to != NULL)
+        names_set(&ff->durable, c->to, c->inode);
+    hf_free(c->from);
+    hf_free(c->to);
+    inode_unref(c->inode);
+    ff->n_pending--;
+    memmove(c, c + 1, (ff->n_pending - k) * sizeof *c);
+}
+
+/* ---- power loss ---------------------------------------------------------------------------------- */
+
+static void put(uint8_t **data, size_t *len, size_t *cap, uint64_t offset, const uint8_t *bytes, size_t n)
+{
+    if (offset + n > *len)
+        resize(data, len, cap, (size_t)(offset + n));
     if (n > 0)
-        memcpy(b->data + offset, data, n);
+        memcpy(*data + offset, bytes, n);
 }
 
-static int grow(struct hf_fake_fs *f, uint64_t before, uint64_t after)
+static void lose_change(struct hf_fake_fs *ff, struct inode *i, const struct change *c, enum hf_fake_loss loss)
 {
-    if (after > before && f->bytes_max != 0 && f->used + (after - before) > f->bytes_max)
-        return HF_E_NOSPC;
-    f->used = f->used + after - before;
-    return 0;
+    uint64_t fate = hf_prng_below(&ff->prng, 3);
+
+    if (loss == HF_FAKE_LOSS_ALL || (loss == HF_FAKE_LOSS_EACH && fate == 0))
+        return;
+    if (c->bytes == NULL) {
+        resize(&i->synced, &i->synced_len, &i->synced_cap, (size_t)c->offset);
+        return;
+    }
+    if (loss == HF_FAKE_LOSS_NOTHING || fate == 1) {
+        put(&i->synced, &i->synced_len, &i->synced_cap, c->offset, c->bytes, c->n);
+        return;
+    }
+    for (size_t at = 0; at < c->n;) {
+        size_t n = SECTOR - (size_t)((c->offset + at) % SECTOR);
+
+        if (n > c->n - at)
+            n = c->n - at;
+        if (hf_prng_below(&ff->prng, 2) == 0)
+            put(&i->synced, &i->synced_len, &i->synced_cap, c->offset + at, c->bytes + at, n);
+        at += n;
+    }
 }
 
-static void add_change(struct inode *i, uint64_t offset, const void *data, uint64_t size)
+static void settle_inode(struct hf_fake_fs *ff, struct inode *i, enum hf_fake_loss loss)
 {
-    struct change *c = hf_calloc(1, sizeof *c);
-
-    c->offset = offset;
-    c->size = size;
-    c->data = data ? hf_memdup(data, (size_t)size) : NULL;
-    *i->tail = c;
-    i->tail = &c->next;
+    for (size_t k = 0; k < i->n_changes; k++)
+        lose_change(ff, i, &i->changes[k], loss);
+    drop_changes(i);
+    resize(&i->now, &i->now_len, &i->now_cap, i->synced_len);
+    if (i->synced_len > 0)
+        memcpy(i->now, i->synced, i->synced_len);
+    i->locked_by = NULL;
 }
 
-/* ---- operations --------------------------------------------------------------------------------------- */
-
-static int fs_open(struct hf_fs *fs, const char *path, int flags, struct hf_file **out)
+void hf_fake_fs_crash(struct hf_fake_fs *ff, enum hf_fake_loss loss)
 {
-    struct hf_fake_fs *f = self(fs);
-    struct inode *i = lookup(&f->now, path);
-    int rc = tick(f, HF_FAKE_META);
+    if (ff->dead)
+        return;
+    ff->dead = true;
+    ff->epoch++;
+    if (loss == HF_FAKE_LOSS_RANDOM) {
+        uint64_t draw = hf_prng_below(&ff->prng, 6);
 
-    if (rc < 0)
+        loss = draw == 0 ? HF_FAKE_LOSS_NOTHING : draw == 1 ? HF_FAKE_LOSS_ALL : HF_FAKE_LOSS_EACH;
+    }
+    while (ff->n_pending > 0)
+        apply_pending(ff, 0,
+                      loss == HF_FAKE_LOSS_NOTHING || (loss == HF_FAKE_LOSS_EACH && hf_prng_below(&ff->prng, 2) == 0));
+    /* A name whose directory was lost is lost with it. */
+    for (size_t k = 0; k < ff->durable.n;) {
+        if (has_parent(&ff->durable, ff->durable.items[k].path)) {
+            k++;
+        } else {
+            names_remove(&ff->durable, ff->durable.items[k].path);
+            k = 0;
+        }
+    }
+    while (ff->now.n > 0)
+        names_remove(&ff->now, ff->now.items[0].path);
+    for (size_t k = 0; k < ff->durable.n; k++) {
+        settle_inode(ff, ff->durable.items[k].inode, loss);
+        names_set(&ff->now, ff->durable.items[k].path, ff->durable.items[k].inode);
+    }
+}
+
+void hf_fake_fs_revive(struct hf_fake_fs *ff)
+{
+    HF_ASSERT(ff->dead);
+    ff->dead = false;
+    ff->fail.left = 0;
+    ff->crash.left = 0;
+    ff->fail.sticky = false;
+}
+
+bool hf_fake_fs_is_dead(const struct hf_fake_fs *ff)
+{
+    return ff->dead;
+}
+
+/* ---- failpoints ---------------------------------------------------------------------------------- */
+
+static bool due(struct failpoint *p, enum hf_fake_op op)
+{
+    if (p->left == 0 || (p->ops & (int)op) == 0)
+        return false;
+    if (p->left == 1) {
+        if (!p->sticky)
+            p->left = 0;
+        return true;
+    }
+    p->left--;
+    return false;
+}
+
+/* Before an operation. 0: go on. *crash: do it, then the power goes. */
+static int enter(struct hf_fake_fs *ff, const struct hf_file *f, enum hf_fake_op op, bool *crash)
+{
+    int bit = 0;
+
+    *crash = false;
+    if (ff->dead || (f != NULL && f->epoch != ff->epoch))
+        return HF_E_IO;
+    while ((1 << bit) != (int)op)
+        bit++;
+    ff->counts[bit]++;
+    if (due(&ff->fail, op))
+        return ff->fail.err;
+    *crash = due(&ff->crash, op);
+    return HF_OK;
+}
+
+static int leave(struct hf_fake_fs *ff, bool crash)
+{
+    if (!crash)
+        return HF_OK;
+    hf_fake_fs_crash(ff, ff->crash.loss);
+    return HF_E_IO;
+}
+
+void hf_fake_fs_fail_at(struct hf_fake_fs *ff, int ops, uint64_t n, int err, bool sticky)
+{
+    ff->fail = (struct failpoint){.ops = ops, .left = n, .err = err, .sticky = sticky};
+}
+
+void hf_fake_fs_crash_at(struct hf_fake_fs *ff, int ops, uint64_t n, enum hf_fake_loss loss)
+{
+    ff->crash = (struct failpoint){.ops = ops, .left = n, .is_crash = true, .loss = loss};
+}
+
+uint64_t hf_fake_fs_ops(const struct hf_fake_fs *ff, int ops)
+{
+    uint64_t sum = 0;
+
+    for (int bit = 0; bit < 9; bit++)
+        if (ops & (1 << bit))
+            sum += ff->counts[bit];
+    return sum;
+}
+
+void hf_fake_fs_set_capacity(struct hf_fake_fs *ff, uint64_t bytes)
+{
+    ff->capacity = bytes;
+}
+
+uint64_t hf_fake_fs_used(const struct hf_fake_fs *ff)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < ff->now.n; i++)
+        sum += ff->now.items[i].inode->now_len;
+    return sum;
+}
+
+/* ---- the table ----------------------------------------------------------------------------------- */
+
+static struct hf_fake_fs *of(struct hf_fs *fs)
+{
+    return HF_CONTAINER_OF(fs, struct hf_fake_fs, table);
+}
+
+static int fake_open(struct hf_fs *fs, const char *path, int flags, struct hf_file **out)
+{
+    struct hf_fake_fs *ff = of(fs);
+    struct name *at;
+    struct inode *inode;
+    bool crash;
+    int rc = enter(ff, NULL, HF_FAKE_OPEN, &crash);
+
+    if (rc != HF_OK)
         return rc;
-    if (i && (flags & HF_FS_CREATE) && (flags & HF_FS_EXCL))
+    at = find(&ff->now, path);
+    if (at != NULL && (flags & HF_FS_CREATE) && (flags & HF_FS_EXCL))
         return HF_E_EXISTS;
-    if (!i) {
-        if (!(flags & HF_FS_CREATE))
-            return HF_E_NOENT;
-        i = inode_new();
-        record(f, path, i, true);
+    if (at == NULL && !((flags & HF_FS_CREATE) && has_parent(&ff->now, path)))
+        return HF_E_NOENT;
+    if (at != NULL && at->inode->is_dir)
+        return HF_E_INVALID;
+    if (at == NULL) {
+        inode = inode_new(false);
+        names_set(&ff->now, path, inode);
+        pend(ff, NULL, path, inode);
+    } else {
+        inode = inode_ref(at->inode);
+    }
+    rc = leave(ff, crash);
+    if (rc != HF_OK) {
+        inode_unref(inode);
+        return rc;
     }
     *out = hf_calloc(1, sizeof **out);
-    (*out)->inode = inode_ref(i);
-    (*out)->writable = flags & HF_FS_WRITE;
-    f->open_files++;
-    return 0;
+    (*out)->inode = inode;
+    (*out)->flags = flags;
+    (*out)->epoch = ff->epoch;
+    return HF_OK;
 }
 
-static void fs_close(struct hf_fs *fs, struct hf_file *file)
-{
-    inode_unref(file->inode);
-    hf_free(file);
-    self(fs)->open_files--;
-}
-
-static int fs_read(struct hf_fs *fs, struct hf_file *file, uint64_t offset, void *buf, size_t n, size_t *got)
-{
-    struct hf_buf *b = &file->inode->now;
-    int rc = tick(self(fs), HF_FAKE_READ);
-
-    *got = 0;
-    if (rc < 0)
-        return rc;
-    if (offset < b->len) {
-        *got = b->len - (size_t)offset < n ? b->len - (size_t)offset : n;
-        memcpy(buf, b->data + offset, *got);
-    }
-    return 0;
-}
-
-static int fs_write(struct hf_fs *fs, struct hf_file *file, uint64_t offset, const void *buf, size_t n)
-{
-    struct hf_fake_fs *f = self(fs);
-    struct inode *i = file->inode;
-    int rc = tick(f, HF_FAKE_WRITE);
-
-    if (rc == 0 && !file->writable)
-        rc = HF_E_PERM;
-    if (rc == 0 && offset + n > i->now.len)
-        rc = grow(f, i->now.len, offset + n);
-    if (rc < 0)
-        return rc;
-    add_change(i, offset, buf, n);
-    write_into(&i->now, offset, buf, n);
-    return 0;
-}
-
-static int fs_sync(struct hf_fs *fs, struct hf_file *file)
-{
-    struct hf_fake_fs *f = self(fs);
-    struct inode *i = file->inode;
-    int rc = tick(f, HF_FAKE_SYNC);
-
-    if (rc < 0 || f->no_sync)
-        return rc;
-    for (struct change *c = i->changes; c; c = c->next) {
-        if (c->data)
-            write_into(&i->durable, c->offset, c->data, (size_t)c->size);
-        else
-            resize(&i->durable, c->size);
-    }
-    drop_changes(i);
-    return 0;
-}
-
-static int fs_truncate(struct hf_fs *fs, struct hf_file *file, uint64_t size)
-{
-    struct hf_fake_fs *f = self(fs);
-    struct inode *i = file->inode;
-    int rc = tick(f, HF_FAKE_WRITE);
-
-    if (rc == 0)
-        rc = grow(f, i->now.len, size);
-    if (rc < 0)
-        return rc;
-    add_change(i, 0, NULL, size);
-    resize(&i->now, size);
-    return 0;
-}
-
-static int fs_allocate(struct hf_fs *fs, struct hf_file *file, uint64_t size)
-{
-    return size > file->inode->now.len ? fs_truncate(fs, file, size) : tick(self(fs), HF_FAKE_WRITE);
-}
-
-static int fs_size(struct hf_fs *fs, struct hf_file *file, uint64_t *out)
+static void fake_close(struct hf_fs *fs, struct hf_file *f)
 {
     (void)fs;
-    *out = file->inode->now.len;
-    return 0;
-}
-
-static int fs_lock(struct hf_fs *fs, struct hf_file *file)
-{
-    (void)fs;
-    (void)file;
-    return 0;
-}
-
-static int fs_mkdir(struct hf_fs *fs, const char *path)
-{
-    /* Directories are only prefixes of paths here. */
-    (void)path;
-    return tick(self(fs), HF_FAKE_META);
-}
-
-static int fs_rename(struct hf_fs *fs, const char *from, const char *to)
-{
-    struct hf_fake_fs *f = self(fs);
-    struct inode *i = lookup(&f->now, from);
-    int rc = tick(f, HF_FAKE_META);
-
-    if (rc < 0)
-        return rc;
-    if (!i)
-        return HF_E_NOENT;
-    record(f, to, i, false);
-    record(f, from, NULL, true);
-    return 0;
-}
-
-static int fs_unlink(struct hf_fs *fs, const char *path)
-{
-    struct hf_fake_fs *f = self(fs);
-    struct inode *i = lookup(&f->now, path);
-    int rc = tick(f, HF_FAKE_META);
-
-    if (rc < 0)
-        return rc;
-    if (!i)
-        return HF_E_NOENT;
-    f->used -= i->now.len < f->used ? i->now.len : f->used;
-    record(f, path, NULL, true);
-    return 0;
-}
-
-static int fs_sync_dir(struct hf_fs *fs, const char *path)
-{
-    struct hf_fake_fs *f = self(fs);
-    struct name_change *c;
-    int rc = tick(f, HF_FAKE_SYNC);
-
-    (void)path;
-    if (rc < 0 || f->no_sync)
-        return rc;
-    while ((c = f->changes) != NULL) {
-        set_name(&f->durable, c->path, c->inode);
-        f->changes = c->next;
-        inode_unref(c->inode);
-        hf_free(c->path);
-        hf_free(c);
-    }
-    f->tail = &f->changes;
-    return 0;
-}
-
-static int fs_list(struct hf_fs *fs, const char *path, void (*cb)(void *data, const char *name), void *data)
-{
-    struct hf_fake_fs *f = self(fs);
-    size_t n = strlen(path);
-    int rc = tick(f, HF_FAKE_META);
-    char **names = NULL;
-    size_t count = 0;
-
-    if (rc < 0)
-        return rc;
-    for (struct name *i = f->now; i; i = i->next)
-        if (strncmp(i->path, path, n) == 0 && i->path[n] == '/' && !strchr(i->path + n + 1, '/')) {
-            names = hf_realloc(names, (count + 1) * sizeof *names);
-            names[count++] = hf_strdup(i->path + n + 1);
-        }
-    for (size_t i = 0; i < count; i++) { /* the callback may change the directory */
-        cb(data, names[i]);
-        hf_free(names[i]);
-    }
-    hf_free(names);
-    return 0;
-}
-
-static int fs_free_bytes(struct hf_fs *fs, const char *path, uint64_t *out)
-{
-    struct hf_fake_fs *f = self(fs);
-
-    (void)path;
-    *out = f->bytes_max == 0 ? UINT64_C(1) << 40 : f->bytes_max > f->used ? f->bytes_max - f->used : 0;
-    return 0;
-}
-
-/* ---- control ------------------------------------------------------------------------------------------ */
-
-struct hf_fake_fs *hf_fake_fs_new(void)
-{
-    struct hf_fake_fs *f = hf_calloc(1, sizeof *f);
-
-    f->ops = (struct hf_fs){.open = fs_open,
-                            .close = fs_close,
-                            .read = fs_read,
-                            .write = fs_write,
-                            .sync = fs_sync,
-                            .truncate = fs_truncate,
-                            .allocate = fs_allocate,
-                            .size = fs_size,
-                            .lock = fs_lock,
-                            .mkdir = fs_mkdir,
-                            .rename = fs_rename,
-                            .unlink = fs_unlink,
-                            .sync_dir = fs_sync_dir,
-                            .list = fs_list,
-                            .free_bytes = fs_free_bytes};
-    f->tail = &f->changes;
-    return f;
-}
-
-struct hf_fs *hf_fake_fs_ops(struct hf_fake_fs *f)
-{
-    return &f->ops;
-}
-
-static void free_names(struct name *n)
-{
-    while (n) {
-        struct name *next = n->next;
-
-        inode_unref(n->inode);
-        hf_free(n->path);
-        hf_free(n);
-        n = next;
-    }
-}
-
-void hf_fake_fs_free(struct hf_fake_fs *f)
-{
-    struct name_change *c;
-
-    if (!f)
-        return;
-    free_names(f->now);
-    free_names(f->durable);
-    while ((c = f->changes) != NULL) {
-        f->changes = c->next;
-        inode_unref(c->inode);
-        hf_free(c->path);
-        hf_free(c);
-    }
+    if (f->inode->locked_by == f)
+        f->inode->locked_by = NULL;
+    inode_unref(f->inode);
     hf_free(f);
 }
 
-/* What is left of a file after the power went: the synced bytes and, of each later write, all, nothing, or some of its
- * sectors. */
-static struct inode *survivor(const struct inode *i, struct hf_prng *prng)
+static int fake_read(struct hf_fs *fs, struct hf_file *f, uint64_t offset, void *buf, size_t n, size_t *got)
 {
-    struct inode *s = inode_new();
+    bool crash;
+    int rc = enter(of(fs), f, HF_FAKE_READ, &crash);
+    size_t left;
 
-    hf_buf_put(&s->now, i->durable.data, i->durable.len);
-    for (const struct change *c = i->changes; c; c = c->next) {
-        uint64_t fate = hf_prng_below(prng, 3);
+    if (rc != HF_OK)
+        return rc;
+    left = offset < f->inode->now_len ? f->inode->now_len - (size_t)offset : 0;
+    *got = n < left ? n : left;
+    if (*got > 0)
+        memcpy(buf, f->inode->now + offset, *got);
+    return leave(of(fs), crash);
+}
 
-        if (fate == 0)
-            continue;
-        if (!c->data) {
-            resize(&s->now, c->size);
-            continue;
-        }
-        for (uint64_t at = 0; at < c->size;) {
-            uint64_t end = (c->offset + at) / SECTOR * SECTOR + SECTOR - c->offset;
-
-            if (end > c->size)
-                end = c->size;
-            if (fate == 1 || hf_prng_below(prng, 2) == 0)
-                write_into(&s->now, c->offset + at, c->data + at, (size_t)(end - at));
-            at = end;
-        }
+static void note_change(struct inode *i, uint64_t offset, const void *bytes, size_t n)
+{
+    if (i->n_changes == i->cap_changes) {
+        i->cap_changes = i->cap_changes ? i->cap_changes * 2 : 8;
+        i->changes = hf_realloc(i->changes, i->cap_changes * sizeof *i->changes);
     }
-    hf_buf_put(&s->durable, s->now.data, s->now.len);
-    return s;
+    i->changes[i->n_changes++] = (struct change){offset, bytes ? hf_memdup(bytes, n) : NULL, n};
 }
 
-struct hf_fake_fs *hf_fake_fs_crash(struct hf_fake_fs *f, struct hf_prng *prng)
+static bool is_full(struct hf_fake_fs *ff, const struct inode *i, uint64_t size)
 {
-    struct hf_fake_fs *n = hf_fake_fs_new();
-    struct name *names = NULL;
-    size_t total = 0, keep;
+    return ff->capacity != 0 && size > i->now_len && hf_fake_fs_used(ff) + (size - i->now_len) > ff->capacity;
+}
 
-    for (struct name *i = f->durable; i; i = i->next)
-        set_name(&names, i->path, i->inode);
-    for (struct name_change *c = f->changes; c; c = c->next)
-        total++;
-    keep = (size_t)hf_prng_below(prng, total + 1);
-    for (struct name_change *c = f->changes; c && keep > 0; c = c->next, keep--) {
-        set_name(&names, c->path, c->inode);
-        if (keep == 1 && !c->is_group_end)
-            keep++;
+static int fake_write(struct hf_fs *fs, struct hf_file *f, uint64_t offset, const void *buf, size_t n)
+{
+    struct hf_fake_fs *ff = of(fs);
+    struct inode *i = f->inode;
+    bool crash;
+    int rc = enter(ff, f, HF_FAKE_WRITE, &crash);
+
+    if (rc == HF_OK && is_full(ff, i, offset + n))
+        rc = HF_E_NOSPC;
+    HF_ASSERT(f->flags & HF_FS_WRITE);
+    if (rc != HF_OK) {
+        /* A failed write may have done any part of its work. */
+        if (ff->dead || f->epoch != ff->epoch)
+            return rc;
+        n = (size_t)hf_prng_below(&ff->prng, n + 1);
+        if (is_full(ff, i, offset + n))
+            return rc;
     }
-    for (struct name *i = names; i; i = i->next) {
-        struct inode *s = survivor(i->inode, prng);
-
-        set_name(&n->now, i->path, s);
-        set_name(&n->durable, i->path, s);
-        n->used += s->now.len;
+    if (n > 0) {
+        put(&i->now, &i->now_len, &i->now_cap, offset, buf, n);
+        note_change(i, offset, buf, n);
     }
-    free_names(names);
-    n->bytes_max = f->bytes_max;
-    return n;
+    return rc != HF_OK ? rc : leave(ff, crash);
 }
 
-void hf_fake_fs_stop_syncing(struct hf_fake_fs *f)
+static int fake_sync(struct hf_fs *fs, struct hf_file *f)
 {
-    f->no_sync = true;
+    struct inode *i = f->inode;
+    bool crash;
+    int rc = enter(of(fs), f, HF_FAKE_SYNC, &crash);
+
+    if (rc != HF_OK)
+        return rc;
+    if (crash)
+        return leave(of(fs), crash); /* the power goes before it has done anything: the caller never knows */
+    for (size_t k = 0; k < i->n_changes; k++) {
+        const struct change *c = &i->changes[k];
+
+        if (c->bytes == NULL)
+            resize(&i->synced, &i->synced_len, &i->synced_cap, (size_t)c->offset);
+        else
+            put(&i->synced, &i->synced_len, &i->synced_cap, c->offset, c->bytes, c->n);
+    }
+    drop_changes(i);
+    return HF_OK;
 }
 
-void hf_fake_fs_fail(struct hf_fake_fs *f, int op_mask, uint64_t n, int err, bool sticky)
+static int fake_truncate(struct hf_fs *fs, struct hf_file *f, uint64_t size)
 {
-    f->fault.mask = op_mask;
-    f->fault.err = err;
-    f->fault.countdown = n;
-    f->fault.sticky = sticky;
+    bool crash;
+    int rc = enter(of(fs), f, HF_FAKE_TRUNCATE, &crash);
+
+    if (rc != HF_OK)
+        return rc;
+    if (is_full(of(fs), f->inode, size))
+        return HF_E_NOSPC;
+    resize(&f->inode->now, &f->inode->now_len, &f->inode->now_cap, (size_t)size);
+    note_change(f->inode, size, NULL, 0);
+    return leave(of(fs), crash);
 }
 
-void hf_fake_fs_limit(struct hf_fake_fs *f, uint64_t bytes_max)
+static int fake_allocate(struct hf_fs *fs, struct hf_file *f, uint64_t size)
 {
-    f->bytes_max = bytes_max;
+    bool crash;
+    int rc = enter(of(fs), f, HF_FAKE_ALLOCATE, &crash);
+
+    if (rc != HF_OK)
+        return rc;
+    if (size <= f->inode->now_len)
+        return leave(of(fs), crash);
+    if (is_full(of(fs), f->inode, size))
+        return HF_E_NOSPC;
+    resize(&f->inode->now, &f->inode->now_len, &f->inode->now_cap, (size_t)size);
+    note_change(f->inode, size, NULL, 0);
+    return leave(of(fs), crash);
 }
 
-bool hf_fake_fs_flip(struct hf_fake_fs *f, const char *path, uint64_t offset, int bit)
+static int fake_size(struct hf_fs *fs, struct hf_file *f, uint64_t *out)
 {
-    struct inode *i = lookup(&f->now, path);
+    if (of(fs)->dead || f->epoch != of(fs)->epoch)
+        return HF_E_IO;
+    *out = f->inode->now_len;
+    return HF_OK;
+}
 
-    if (!i || offset >= i->now.len)
+static int fake_lock(struct hf_fs *fs, struct hf_file *f)
+{
+    if (of(fs)->dead || f->epoch != of(fs)->epoch)
+        return HF_E_IO;
+    if (f->inode->locked_by != NULL && f->inode->locked_by != f)
+        return HF_E_LOCKED;
+    f->inode->locked_by = f;
+    return HF_OK;
+}
+
+static int fake_mkdir(struct hf_fs *fs, const char *path)
+{
+    struct hf_fake_fs *ff = of(fs);
+    struct inode *i;
+    bool crash;
+    int rc = enter(ff, NULL, HF_FAKE_NAME, &crash);
+
+    if (rc != HF_OK)
+        return rc;
+    if (is_root(path) || find(&ff->now, path) != NULL)
+        return HF_E_EXISTS;
+    if (!has_parent(&ff->now, path))
+        return HF_E_NOENT;
+    i = inode_new(true);
+    names_set(&ff->now, path, i);
+    pend(ff, NULL, path, i);
+    inode_unref(i);
+    return leave(ff, crash);
+}
+
+static int fake_rename(struct hf_fs *fs, const char *from, const char *to)
+{
+    struct hf_fake_fs *ff = of(fs);
+    struct name *at;
+    struct inode *i;
+    bool crash;
+    int rc = enter(ff, NULL, HF_FAKE_NAME, &crash);
+
+    if (rc != HF_OK)
+        return rc;
+    at = find(&ff->now, from);
+    if (at == NULL || !has_parent(&ff->now, to))
+        return HF_E_NOENT;
+    HF_ASSERT(!at->inode->is_dir);
+    i = inode_ref(at->inode);
+    names_remove(&ff->now, from);
+    names_set(&ff->now, to, i);
+    pend(ff, from, to, i);
+    inode_unref(i);
+    return leave(ff, crash);
+}
+
+static int fake_unlink(struct hf_fs *fs, const char *path)
+{
+    struct hf_fake_fs *ff = of(fs);
+    bool crash;
+    int rc = enter(ff, NULL, HF_FAKE_NAME, &crash);
+
+    if (rc != HF_OK)
+        return rc;
+    if (find(&ff->now, path) == NULL)
+        return HF_E_NOENT;
+    names_remove(&ff->now, path);
+    pend(ff, path, NULL, NULL);
+    return leave(ff, crash);
+}
+
+static int fake_sync_dir(struct hf_fs *fs, const char *path)
+{
+    struct hf_fake_fs *ff = of(fs);
+    bool crash;
+    int rc = enter(ff, NULL, HF_FAKE_SYNC_DIR, &crash);
+
+    if (rc != HF_OK)
+        return rc;
+    if (!is_root(path) && find(&ff->now, path) == NULL)
+        return HF_E_NOENT;
+    if (crash)
+        return leave(ff, crash);
+    for (size_t k = 0; k < ff->n_pending;) {
+        const struct name_change *c = &ff->pending[k];
+
+        if ((c->to != NULL && is_in(c->to, path)) || (c->from != NULL && is_in(c->from, path)))
+            apply_pending(ff, k, true);
+        else
+            k++;
+    }
+    return HF_OK;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int fake_list(struct hf_fs *fs, const char *path, void (*cb)(void *data, const char *name), void *data)
+{
+    struct hf_fake_fs *ff = of(fs);
+    char **found;
+    size_t n = 0;
+    bool crash;
+    int rc = enter(ff, NULL, HF_FAKE_LIST, &crash);
+
+    if (rc != HF_OK)
+        return rc;
+    if (!is_root(path) && find(&ff->now, path) == NULL)
+        return HF_E_NOENT;
+    found = hf_calloc(ff->now.n + 1, sizeof *found);
+    for (size_t k = 0; k < ff->now.n; k++) {
+        const char *p = ff->now.items[k].path, *slash = strrchr(p, '/');
+
+        if (is_in(p, path))
+            found[n++] = hf_strdup(slash != NULL ? slash + 1 : p);
+    }
+    qsort(found, n, sizeof *found, compare_names);
+    for (size_t k = 0; k < n; k++) {
+        cb(data, found[k]);
+        hf_free(found[k]);
+    }
+    hf_free(found);
+    return leave(ff, crash);
+}
+
+static int fake_free_bytes(struct hf_fs *fs, const char *path, uint64_t *out)
+{
+    struct hf_fake_fs *ff = of(fs);
+    uint64_t used = hf_fake_fs_used(ff);
+
+    (void)path;
+    if (ff->dead)
+        return HF_E_IO;
+    *out = ff->capacity == 0 ? UINT64_C(1) << 50 : ff->capacity > used ? ff->capacity - used : 0;
+    return HF_OK;
+}
+
+struct hf_fake_fs *hf_fake_fs_new(uint64_t seed)
+{
+    struct hf_fake_fs *ff = hf_calloc(1, sizeof *ff);
+
+    hf_prng_seed(&ff->prng, seed);
+    ff->table = (struct hf_fs){
+        .open = fake_open,
+        .close = fake_close,
+        .read = fake_read,
+        .write = fake_write,
+        .sync = fake_sync,
+        .truncate = fake_truncate,
+        .allocate = fake_allocate,
+        .size = fake_size,
+        .lock = fake_lock,
+        .mkdir = fake_mkdir,
+        .rename = fake_rename,
+        .unlink = fake_unlink,
+        .sync_dir = fake_sync_dir,
+        .list = fake_list,
+        .free_bytes = fake_free_bytes,
+    };
+    return ff;
+}
+
+void hf_fake_fs_free(struct hf_fake_fs *ff)
+{
+    while (ff->n_pending > 0)
+        apply_pending(ff, 0, false);
+    while (ff->now.n > 0)
+        names_remove(&ff->now, ff->now.items[0].path);
+    while (ff->durable.n > 0)
+        names_remove(&ff->durable, ff->durable.items[0].path);
+    hf_free(ff->now.items);
+    hf_free(ff->durable.items);
+    hf_free(ff->pending);
+    hf_free(ff);
+}
+
+struct hf_fs *hf_fake_fs_table(struct hf_fake_fs *ff)
+{
+    return &ff->table;
+}
+
+/* ---- damage and inspection ----------------------------------------------------------------------- */
+
+bool hf_fake_fs_flip_bit(struct hf_fake_fs *ff, const char *path, uint64_t offset, unsigned bit)
+{
+    struct name *at = find(&ff->now, path);
+
+    if (at == NULL || offset >= at->inode->now_len)
         return false;
-    i->now.data[offset] ^= (uint8_t)(1u << bit);
-    if (offset < i->durable.len)
-        i->durable.data[offset] ^= (uint8_t)(1u << bit);
+    at->inode->now[offset] ^= (uint8_t)(1u << bit);
+    if (offset < at->inode->synced_len)
+        at->inode->synced[offset] ^= (uint8_t)(1u << bit);
     return true;
 }
 
-uint64_t hf_fake_fs_used(const struct hf_fake_fs *f)
+bool hf_fake_fs_peek(struct hf_fake_fs *ff, const char *path, const uint8_t **data, uint64_t *size)
 {
-    return f->used;
+    struct name *at = find(&ff->now, path);
+
+    if (at == NULL)
+        return false;
+    *data = at->inode->now;
+    *size = at->inode->now_len;
+    return true;
 }
 
-uint64_t hf_fake_fs_ops_done(const struct hf_fake_fs *f)
+bool hf_fake_fs_dump(struct hf_fake_fs *ff, const char *to_dir)
 {
-    return f->done;
-}
+    for (size_t k = 0; k < ff->now.n; k++) {
+        const struct inode *i = ff->now.items[k].inode;
+        char *path;
+        FILE *f;
 
-int hf_fake_fs_open_files(const struct hf_fake_fs *f)
-{
-    return f->open_files;
+        if (i->is_dir)
+            continue;
+        path = hf_asprintf("%s/%s", to_dir, ff->now.items[k].path);
+        for (char *p = path + strlen(to_dir) + 1; *p != 0; p++)
+            if (*p == '/')
+                *p = '_';
+        f = fopen(path, "wb");
+        hf_free(path);
+        if (f == NULL || fwrite(i->now, 1, i->now_len, f) != i->now_len || fclose(f) != 0)
+            return false;
+    }
+    return true;
 }

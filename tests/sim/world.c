@@ -1,5 +1,5 @@
-/* fake_env.c: see fake_env.h. */
-#include "support/fake_env.h"
+/* world.c: see world.h. */
+#include "sim/world.h"
 
 #include "base/assert.h"
 #include "base/buf.h"
@@ -11,21 +11,21 @@
 struct event {
     struct event *next; /* only in a paused node's list */
     uint64_t at_us, seq;
-    struct hf_fake_node *node; /* on whose loop it happens */
+    struct hf_sim_node *node; /* on whose loop it happens */
     void (*cb)(void *arg);
     void *arg;
 };
 
 struct hf_executor {
     struct hf_executor *next;
-    struct hf_fake_node *node;
+    struct hf_sim_node *node;
     struct hf_job *head, **tail;
     bool is_scheduled, has_run_head, is_closed;
 };
 
 struct hf_listener {
     struct hf_listener *next;
-    struct hf_fake_node *node;
+    struct hf_sim_node *node;
     char *address;
     const struct hf_listener_events *events;
     void *data;
@@ -35,7 +35,7 @@ struct hf_listener {
 struct end {
     struct hf_stream base;
     struct end *next, *prev; /* of all ends of a node */
-    struct hf_fake_node *node;
+    struct hf_sim_node *node;
     struct end *peer;   /* NULL once the other end is gone */
     unsigned peer_node; /* number */
     char name[80], peer_name[80];
@@ -47,12 +47,12 @@ struct end {
     unsigned pending; /* events that refer to this end */
 };
 
-struct hf_fake_node {
+struct hf_sim_node {
     struct hf_env env;
-    struct hf_fake_world *world;
-    struct hf_fake_node *next;
+    struct hf_sim_world *world;
+    struct hf_sim_node *next;
     unsigned number;
-    struct hf_fake_fs *fs;
+    struct hf_sim_disk *fs;
     struct hf_timer_heap timers;
     struct hf_task *tasks, **tasks_tail;
     struct hf_executor *executors;
@@ -63,14 +63,14 @@ struct hf_fake_node {
     bool is_paused, is_dead;
 };
 
-struct hf_fake_world {
+struct hf_sim_world {
     uint64_t now_us, seq;
     struct hf_prng prng;
-    struct hf_fake_rules rules;
+    struct hf_sim_rules rules;
     struct event **heap; /* 1-based */
     size_t n, cap;
-    struct hf_fake_node *nodes;
-    bool blocked[HF_FAKE_NODES_MAX][HF_FAKE_NODES_MAX];
+    struct hf_sim_node *nodes;
+    bool blocked[HF_SIM_NODES_MAX][HF_SIM_NODES_MAX];
     struct event *held; /* deliveries waiting for a blocked direction */
 };
 
@@ -78,9 +78,9 @@ struct hf_fake_world {
 #define WALL_BASE_MS      1700000000000ll
 #define QUEUED_FREE_BYTES (256u << 10) /* in flight beyond this counts as queued */
 
-static struct hf_fake_node *self(struct hf_env *env)
+static struct hf_sim_node *self(struct hf_env *env)
 {
-    return (struct hf_fake_node *)(void *)env;
+    return (struct hf_sim_node *)(void *)env;
 }
 
 /* ---- events ------------------------------------------------------------------------------------------- */
@@ -90,7 +90,7 @@ static bool is_before(const struct event *a, const struct event *b)
     return a->at_us != b->at_us ? a->at_us < b->at_us : a->seq < b->seq;
 }
 
-static void heap_push(struct hf_fake_world *w, struct event *e)
+static void heap_push(struct hf_sim_world *w, struct event *e)
 {
     size_t i;
 
@@ -103,7 +103,7 @@ static void heap_push(struct hf_fake_world *w, struct event *e)
     w->heap[i] = e;
 }
 
-static struct event *heap_pop(struct hf_fake_world *w)
+static struct event *heap_pop(struct hf_sim_world *w)
 {
     struct event *top = w->heap[1], *last = w->heap[w->n--];
     size_t i = 1;
@@ -122,7 +122,7 @@ static struct event *heap_pop(struct hf_fake_world *w)
     return top;
 }
 
-static void schedule(struct hf_fake_node *node, uint64_t at_us, void (*cb)(void *), void *arg)
+static void schedule(struct hf_sim_node *node, uint64_t at_us, void (*cb)(void *), void *arg)
 {
     struct event *e = hf_calloc(1, sizeof *e);
 
@@ -134,12 +134,12 @@ static void schedule(struct hf_fake_node *node, uint64_t at_us, void (*cb)(void 
     heap_push(node->world, e);
 }
 
-static uint64_t between(struct hf_fake_world *w, uint64_t low, uint64_t high)
+static uint64_t between(struct hf_sim_world *w, uint64_t low, uint64_t high)
 {
     return high > low ? low + hf_prng_below(&w->prng, high - low + 1) : low;
 }
 
-static uint64_t latency(struct hf_fake_world *w)
+static uint64_t latency(struct hf_sim_world *w)
 {
     return between(w, w->rules.latency_min_us, w->rules.latency_max_us);
 }
@@ -158,7 +158,7 @@ static uint64_t env_boot_ms(struct hf_env *env)
 
 static int64_t env_wall_ms(struct hf_env *env)
 {
-    struct hf_fake_node *n = self(env);
+    struct hf_sim_node *n = self(env);
 
     return WALL_BASE_MS + (int64_t)(n->world->now_us / 1000) + n->wall_offset_ms;
 }
@@ -175,7 +175,7 @@ static void env_timer_stop(struct hf_env *env, struct hf_timer *t)
 
 static void env_post(struct hf_env *env, struct hf_task *task)
 {
-    struct hf_fake_node *n = self(env);
+    struct hf_sim_node *n = self(env);
 
     if (task->posted)
         return;
@@ -187,7 +187,7 @@ static void env_post(struct hf_env *env, struct hf_task *task)
 
 static void env_unpost(struct hf_env *env, struct hf_task *task)
 {
-    struct hf_fake_node *n = self(env);
+    struct hf_sim_node *n = self(env);
     struct hf_task **at = &n->tasks;
 
     if (!task->posted)
@@ -200,7 +200,7 @@ static void env_unpost(struct hf_env *env, struct hf_task *task)
     task->posted = false;
 }
 
-static void drain_tasks(struct hf_fake_node *n)
+static void drain_tasks(struct hf_sim_node *n)
 {
     struct hf_task *t;
 
@@ -246,7 +246,7 @@ static void on_job(void *arg)
 
 static void executor_schedule(struct hf_executor *ex)
 {
-    struct hf_fake_world *w = ex->node->world;
+    struct hf_sim_world *w = ex->node->world;
     uint64_t us;
 
     if (ex->is_scheduled || !ex->head || ex->is_closed)
@@ -260,7 +260,7 @@ static void executor_schedule(struct hf_executor *ex)
 
 static int env_executor_open(struct hf_env *env, const char *name, struct hf_executor **out)
 {
-    struct hf_fake_node *n = self(env);
+    struct hf_sim_node *n = self(env);
     struct hf_executor *ex = hf_calloc(1, sizeof *ex);
 
     (void)name;
@@ -298,7 +298,7 @@ static void env_executor_submit(struct hf_env *env, struct hf_executor *ex, stru
 
 /* ---- streams ------------------------------------------------------------------------------------------ */
 
-static struct end *end_new(struct hf_fake_node *node)
+static struct end *end_new(struct hf_sim_node *node)
 {
     struct end *e = hf_calloc(1, sizeof *e);
 
@@ -398,7 +398,7 @@ static void on_delivery(void *arg)
 {
     struct delivery *d = arg;
     struct end *to = d->to;
-    struct hf_fake_world *w = to->node->world;
+    struct hf_sim_world *w = to->node->world;
 
     to->pending--;
     settle(to, d->n);
@@ -421,7 +421,7 @@ static void on_delivery(void *arg)
 static void on_cut(void *arg)
 {
     struct end *e = arg;
-    struct hf_fake_world *w = e->node->world;
+    struct hf_sim_world *w = e->node->world;
 
     e->pending--;
     if (e->is_closed) {
@@ -436,7 +436,7 @@ static void on_cut(void *arg)
 
 static int env_stream_write(struct hf_env *env, struct hf_stream *s, const uint8_t *bytes, size_t n)
 {
-    struct hf_fake_world *w = self(env)->world;
+    struct hf_sim_world *w = self(env)->world;
     struct end *e = (struct end *)(void *)s;
 
     if (e->is_closing || e->is_closed)
@@ -520,7 +520,7 @@ static void env_stream_read_start(struct hf_env *env, struct hf_stream *s)
 static void env_stream_close(struct hf_env *env, struct hf_stream *s, bool flush)
 {
     struct end *e = (struct end *)(void *)s;
-    struct hf_fake_world *w = self(env)->world;
+    struct hf_sim_world *w = self(env)->world;
     uint64_t at = w->now_us + latency(w);
 
     if (e->is_closing || e->is_closed)
@@ -539,9 +539,9 @@ static void env_stream_name(struct hf_env *env, struct hf_stream *s, bool peer, 
     snprintf(out, cap, "%s", peer ? e->peer_name : e->name);
 }
 
-static struct hf_listener *find_listener(struct hf_fake_world *w, const char *address)
+static struct hf_listener *find_listener(struct hf_sim_world *w, const char *address)
 {
-    for (struct hf_fake_node *n = w->nodes; n; n = n->next)
+    for (struct hf_sim_node *n = w->nodes; n; n = n->next)
         for (struct hf_listener *l = n->listeners; l && !n->is_dead; l = l->next)
             if (strcmp(l->address, address) == 0)
                 return l;
@@ -574,7 +574,7 @@ static void on_dial(void *arg)
 {
     struct dial *d = arg;
     struct end *from = d->from, *to;
-    struct hf_fake_world *w = from->node->world;
+    struct hf_sim_world *w = from->node->world;
     struct hf_listener *l = find_listener(w, d->address);
 
     from->pending--;
@@ -609,7 +609,7 @@ static void on_dial(void *arg)
 static int env_connect(struct hf_env *env, const char *address, uint64_t timeout_ms,
                        const struct hf_stream_events *events, void *data, struct hf_stream **out)
 {
-    struct hf_fake_node *n = self(env);
+    struct hf_sim_node *n = self(env);
     struct end *e = end_new(n);
     struct dial *d = hf_calloc(1, sizeof *d);
 
@@ -629,7 +629,7 @@ static int env_connect(struct hf_env *env, const char *address, uint64_t timeout
 static int env_listen(struct hf_env *env, const char *address, const struct hf_listener_events *events, void *data,
                       struct hf_listener **out)
 {
-    struct hf_fake_node *n = self(env);
+    struct hf_sim_node *n = self(env);
     struct hf_listener *l;
 
     if (find_listener(n->world, address))
@@ -658,11 +658,11 @@ static void env_listener_close(struct hf_env *env, struct hf_listener *l)
 
 /* ---- nodes -------------------------------------------------------------------------------------------- */
 
-struct hf_fake_node *hf_fake_node_new(struct hf_fake_world *w, unsigned number)
+struct hf_sim_node *hf_sim_node_new(struct hf_sim_world *w, unsigned number)
 {
-    struct hf_fake_node *n = hf_calloc(1, sizeof *n);
+    struct hf_sim_node *n = hf_calloc(1, sizeof *n);
 
-    HF_ASSERT(number < HF_FAKE_NODES_MAX);
+    HF_ASSERT(number < HF_SIM_NODES_MAX);
     n->env = (struct hf_env){.boot_ms = env_boot_ms,
                              .boot_ns = env_boot_ns,
                              .wall_ms = env_wall_ms,
@@ -684,8 +684,8 @@ struct hf_fake_node *hf_fake_node_new(struct hf_fake_world *w, unsigned number)
                              .stream_name = env_stream_name};
     n->world = w;
     n->number = number;
-    n->fs = hf_fake_fs_new();
-    n->env.fs = hf_fake_fs_ops(n->fs);
+    n->fs = hf_sim_disk_new();
+    n->env.fs = hf_sim_disk_ops(n->fs);
     n->tasks_tail = &n->tasks;
     n->deferred_tail = &n->deferred;
     n->next = w->nodes;
@@ -693,32 +693,32 @@ struct hf_fake_node *hf_fake_node_new(struct hf_fake_world *w, unsigned number)
     return n;
 }
 
-struct hf_env *hf_fake_node_env(struct hf_fake_node *n)
+struct hf_env *hf_sim_node_env(struct hf_sim_node *n)
 {
     return &n->env;
 }
 
-struct hf_fake_fs *hf_fake_node_fs(struct hf_fake_node *n)
+struct hf_sim_disk *hf_sim_node_fs(struct hf_sim_node *n)
 {
     return n->fs;
 }
 
-void hf_fake_node_set_fs(struct hf_fake_node *n, struct hf_fake_fs *fs)
+void hf_sim_node_set_fs(struct hf_sim_node *n, struct hf_sim_disk *fs)
 {
-    hf_fake_fs_free(n->fs);
+    hf_sim_disk_free(n->fs);
     n->fs = fs;
-    n->env.fs = hf_fake_fs_ops(fs);
+    n->env.fs = hf_sim_disk_ops(fs);
 }
 
-struct hf_fake_fs *hf_fake_node_take_fs(struct hf_fake_node *n)
+struct hf_sim_disk *hf_sim_node_take_fs(struct hf_sim_node *n)
 {
-    struct hf_fake_fs *fs = n->fs;
+    struct hf_sim_disk *fs = n->fs;
 
     n->fs = NULL;
     return fs;
 }
 
-static void run_deferred(struct hf_fake_node *n)
+static void run_deferred(struct hf_sim_node *n)
 {
     struct event *e;
 
@@ -732,18 +732,18 @@ static void run_deferred(struct hf_fake_node *n)
     n->deferred_tail = &n->deferred;
 }
 
-void hf_fake_node_crash(struct hf_fake_node *n, struct hf_fake_fs **disk)
+void hf_sim_node_crash(struct hf_sim_node *n, struct hf_sim_disk **disk)
 {
-    struct hf_fake_world *w = n->world;
+    struct hf_sim_world *w = n->world;
 
     /* Each worker may be anywhere inside its job: let the running ones do their writes, but no sync. */
-    hf_fake_fs_stop_syncing(n->fs);
+    hf_sim_disk_stop_syncing(n->fs);
     for (struct hf_executor *ex = n->executors; ex; ex = ex->next)
         if (ex->head && !ex->has_run_head && hf_prng_below(&w->prng, 2) == 0) {
             ex->has_run_head = true;
             ex->head->run(ex->head);
         }
-    *disk = hf_fake_fs_crash(n->fs, &w->prng);
+    *disk = hf_sim_disk_crash(n->fs, &w->prng);
     n->is_dead = true;
     n->is_paused = false;
     for (struct end *e = n->ends; e; e = e->next)
@@ -752,7 +752,7 @@ void hf_fake_node_crash(struct hf_fake_node *n, struct hf_fake_fs **disk)
 }
 
 /* What a partition holds back is released in order when it heals. */
-static void release_held(struct hf_fake_world *w)
+static void release_held(struct hf_sim_world *w)
 {
     struct event *all = w->held, *e;
 
@@ -767,10 +767,10 @@ static void release_held(struct hf_fake_world *w)
 }
 
 /* Everything in the queue that belongs to this node happens now or never. */
-void hf_fake_node_free(struct hf_fake_node *n)
+void hf_sim_node_free(struct hf_sim_node *n)
 {
-    struct hf_fake_world *w = n->world;
-    struct hf_fake_node **at = &w->nodes;
+    struct hf_sim_world *w = n->world;
+    struct hf_sim_node **at = &w->nodes;
     bool again = true;
 
     n->is_dead = true;
@@ -815,40 +815,40 @@ void hf_fake_node_free(struct hf_fake_node *n)
         at = &(*at)->next;
     *at = n->next;
     hf_timer_heap_free(&n->timers);
-    hf_fake_fs_free(n->fs);
+    hf_sim_disk_free(n->fs);
     hf_free(n);
 }
 
-void hf_fake_node_pause(struct hf_fake_node *n)
+void hf_sim_node_pause(struct hf_sim_node *n)
 {
     n->is_paused = true;
 }
 
-void hf_fake_node_resume(struct hf_fake_node *n)
+void hf_sim_node_resume(struct hf_sim_node *n)
 {
     n->is_paused = false;
     run_deferred(n);
 }
 
-void hf_fake_node_set_wall_offset(struct hf_fake_node *n, int64_t offset_ms)
+void hf_sim_node_set_wall_offset(struct hf_sim_node *n, int64_t offset_ms)
 {
     n->wall_offset_ms = offset_ms;
 }
 
 /* ---- the world ---------------------------------------------------------------------------------------- */
 
-struct hf_fake_world *hf_fake_world_new(uint64_t seed)
+struct hf_sim_world *hf_sim_world_new(uint64_t seed)
 {
-    struct hf_fake_world *w = hf_calloc(1, sizeof *w);
+    struct hf_sim_world *w = hf_calloc(1, sizeof *w);
 
     hf_prng_seed(&w->prng, seed);
     w->seq = 1;
-    w->rules = (struct hf_fake_rules){
+    w->rules = (struct hf_sim_rules){
         .latency_min_us = 50, .latency_max_us = 500, .job_min_us = 50, .job_max_us = 1000, .cut_timeout_ms = 3000};
     return w;
 }
 
-void hf_fake_world_free(struct hf_fake_world *w)
+void hf_sim_world_free(struct hf_sim_world *w)
 {
     HF_ASSERT(w->nodes == NULL);
     HF_ASSERT(w->n == 0);
@@ -863,34 +863,34 @@ void hf_fake_world_free(struct hf_fake_world *w)
     hf_free(w);
 }
 
-struct hf_fake_rules *hf_fake_world_rules(struct hf_fake_world *w)
+struct hf_sim_rules *hf_sim_world_rules(struct hf_sim_world *w)
 {
     return &w->rules;
 }
 
-struct hf_prng *hf_fake_world_prng(struct hf_fake_world *w)
+struct hf_prng *hf_sim_world_prng(struct hf_sim_world *w)
 {
     return &w->prng;
 }
 
-uint64_t hf_fake_world_now_ms(const struct hf_fake_world *w)
+uint64_t hf_sim_world_now_ms(const struct hf_sim_world *w)
 {
     return w->now_us / 1000;
 }
 
-void hf_fake_world_block(struct hf_fake_world *w, unsigned a, unsigned b, bool is_blocked)
+void hf_sim_world_block(struct hf_sim_world *w, unsigned a, unsigned b, bool is_blocked)
 {
     w->blocked[a][b] = is_blocked;
     release_held(w); /* what is still blocked is held again when it comes up */
 }
 
-void hf_fake_world_heal(struct hf_fake_world *w)
+void hf_sim_world_heal(struct hf_sim_world *w)
 {
     memset(w->blocked, 0, sizeof w->blocked);
     release_held(w);
 }
 
-static bool is_held_back(struct hf_fake_world *w, const struct event *e)
+static bool is_held_back(struct hf_sim_world *w, const struct event *e)
 {
     const struct end *to;
 
@@ -900,11 +900,11 @@ static bool is_held_back(struct hf_fake_world *w, const struct event *e)
     return !to->is_closed && !to->is_closing && !to->node->is_dead && w->blocked[to->peer_node][to->node->number];
 }
 
-static struct hf_fake_node *next_timer(struct hf_fake_world *w, uint64_t *at_us)
+static struct hf_sim_node *next_timer(struct hf_sim_world *w, uint64_t *at_us)
 {
-    struct hf_fake_node *best = NULL;
+    struct hf_sim_node *best = NULL;
 
-    for (struct hf_fake_node *n = w->nodes; n; n = n->next) {
+    for (struct hf_sim_node *n = w->nodes; n; n = n->next) {
         const struct hf_timer *t = hf_timer_heap_first(&n->timers);
         uint64_t at;
 
@@ -921,15 +921,15 @@ static struct hf_fake_node *next_timer(struct hf_fake_world *w, uint64_t *at_us)
     return best;
 }
 
-bool hf_fake_world_step(struct hf_fake_world *w, uint64_t until_ms)
+bool hf_sim_world_step(struct hf_sim_world *w, uint64_t until_ms)
 {
     uint64_t until_us = until_ms * 1000, timer_us = 0;
 
-    for (struct hf_fake_node *n = w->nodes; n; n = n->next)
+    for (struct hf_sim_node *n = w->nodes; n; n = n->next)
         if (!n->is_paused && !n->is_dead)
             drain_tasks(n); /* posted from outside any event */
     for (;;) {
-        struct hf_fake_node *node = next_timer(w, &timer_us);
+        struct hf_sim_node *node = next_timer(w, &timer_us);
         struct event *e = w->n > 0 ? w->heap[1] : NULL;
 
         if (node && (!e || timer_us < e->at_us)) {
@@ -974,8 +974,8 @@ bool hf_fake_world_step(struct hf_fake_world *w, uint64_t until_ms)
     return false;
 }
 
-void hf_fake_world_run_until(struct hf_fake_world *w, uint64_t until_ms)
+void hf_sim_world_run_until(struct hf_sim_world *w, uint64_t until_ms)
 {
-    while (hf_fake_world_step(w, until_ms))
+    while (hf_sim_world_step(w, until_ms))
         ;
 }
