@@ -14,6 +14,8 @@
 #include "peer/peer.h"
 #include "resp/resp.h"
 
+#include <stdbool.h>
+
 struct hf_proxy;
 
 enum hf_proxy_outcome {
@@ -30,13 +32,19 @@ struct hf_proxy_call {
     /* private */
     struct hf_proxy_call *next, *prev;
     uint64_t connection, sequence;
+    struct hf_proxy_stream *stream;
+    size_t bytes;
+    bool is_sent;
 };
 
 /* Send one command of client `connection` (a number unique on this node) over `link`. args are copied out. cb exactly
- * once, never from inside. HF_E_BUSY (queue full: nothing was sent), HF_E_CLOSED, HF_E_LIMIT: cb never comes. */
+ * once, never from inside. HF_E_BUSY (too much is unanswered or unsent: nothing was sent; try again when answers
+ * came, or a little later), HF_E_CLOSED, HF_E_LIMIT (longer than a message may be): cb never comes. A call that still
+ * waited in this node when its stream broke comes back as REFUSED. */
 HF_MUST_CHECK int hf_proxy_send(struct hf_proxy *p, struct hf_link *link, uint64_t connection, uint64_t term,
                                 const struct hf_args *args, struct hf_proxy_call *call);
-/* The client is gone: tells the other side, which ends the client's lane there. */
+/* The client is gone, or goes to another leader from now on: tells the other side, which ends the client's lane there.
+ * Only when all its calls on that link are answered. */
 void hf_proxy_end(struct hf_proxy *p, struct hf_link *link, uint64_t connection);
 
 /* ---- receiving side ------------------------------------------------------------------------------------ */
@@ -60,6 +68,8 @@ HF_MUST_CHECK int hf_proxy_open(struct hf_env *env, const struct hf_resp_limits 
                                 struct hf_proxy **out);
 /* The handler may be set once, before links come up. */
 void hf_proxy_set_handler(struct hf_proxy *p, const struct hf_proxy_handler *handler);
+/* Calls without an answer are LOST (or REFUSED when they had not left yet), remote clients are closed. Links are not
+ * touched: they may be gone already. The handler must still be alive. */
 void hf_proxy_close(struct hf_proxy *p);
 
 /* Called by the wiring from consensus' events. */
