@@ -17,8 +17,9 @@
  * may always be in flight, however large). */
 #define HF_NET_IN_FLIGHT_BYTES (16u << 20)
 
-/* Freed slots kept for reuse, all of one size; a command that needs more gets a block of its own. */
-#define HF_NET_SLOT_BYTES 512u
+/* Freed slots kept for reuse, all of one size: room for the words of most commands. One that needs more gets a block
+ * of its own. */
+#define HF_NET_SLOT_BYTES (sizeof(struct hf_net_slot) + 256)
 #ifdef __SANITIZE_ADDRESS__
 #define HF_NET_FREE_SLOTS_MAX 0u /* let the sanitizer see each life of a slot */
 #else

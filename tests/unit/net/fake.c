@@ -291,17 +291,11 @@ struct hf_lane *hf_lane_open(struct hf_dispatcher *d)
     return lane;
 }
 
-static void unlink_req(struct fake *f, struct hf_dispatch_req *req)
+static void remove_pending(struct fake *f, unsigned i)
 {
-    if (req->prev != NULL)
-        req->prev->next = req->next;
-    else
-        f->first = req->next;
-    if (req->next != NULL)
-        req->next->prev = req->prev;
-    else
-        f->last = req->prev;
-    req->lane->n--;
+    f->pending[i].lane->n--;
+    memmove(f->pending + i, f->pending + i + 1, (f->n_pending - i - 1) * sizeof *f->pending);
+    f->n_pending--;
 }
 
 /* The oldest one counts as in flight and is released at the end, the others are dropped at once. */
@@ -310,11 +304,14 @@ void hf_lane_close(struct hf_lane *lane, void (*release)(struct hf_dispatch_req 
     struct fake *f = lane->fake;
     bool is_first = true;
 
-    for (struct hf_dispatch_req *req = f->first, *next; req != NULL; req = next) {
-        next = req->next;
-        if (req->lane != lane)
+    for (unsigned i = 0; i < f->n_pending;) {
+        struct hf_dispatch_req *req = f->pending[i].req;
+
+        if (f->pending[i].lane != lane) {
+            i++;
             continue;
-        unlink_req(f, req);
+        }
+        remove_pending(f, i);
         if (is_first && f->n_orphans < 64) {
             f->orphans[f->n_orphans].req = req;
             f->orphans[f->n_orphans++].release = release;
@@ -332,14 +329,12 @@ void hf_lane_submit(struct hf_lane *lane, struct hf_dispatch_req *req)
 {
     struct fake *f = lane->fake;
 
-    req->lane = lane;
-    req->next = NULL;
-    req->prev = f->last;
-    if (f->last != NULL)
-        f->last->next = req;
-    else
-        f->first = req;
-    f->last = req;
+    if (f->n_pending == f->pending_cap) {
+        f->pending_cap = f->pending_cap == 0 ? 16 : 2 * f->pending_cap;
+        f->pending = hf_realloc(f->pending, f->pending_cap * sizeof *f->pending);
+    }
+    f->pending[f->n_pending].req = req;
+    f->pending[f->n_pending++].lane = lane;
     lane->n++;
 }
 
@@ -356,24 +351,20 @@ void hf_lane_set_ready_cb(struct hf_lane *lane, void (*on_ready)(void *data), vo
 
 unsigned fake_pending(const struct fake *f)
 {
-    unsigned n = 0;
-
-    for (const struct hf_dispatch_req *req = f->first; req != NULL; req = req->next)
-        n++;
-    return n;
+    return f->n_pending;
 }
 
 void fake_answer(struct fake *f, unsigned position)
 {
-    struct hf_dispatch_req *req = f->first;
+    struct hf_dispatch_req *req;
     struct hf_lane *lane;
     bool was_full;
 
-    for (; position != 0; position--)
-        req = req->next;
-    lane = req->lane;
+    ck_assert_uint_lt(position, f->n_pending);
+    req = f->pending[position].req;
+    lane = f->pending[position].lane;
     was_full = hf_lane_is_full(lane);
-    unlink_req(f, req);
+    remove_pending(f, position);
     fake_run_command(req, &req->reply);
     req->cb(req);
     if (was_full && !hf_lane_is_full(lane))
@@ -383,9 +374,9 @@ void fake_answer(struct fake *f, unsigned position)
 void fake_answer_all(struct fake *f)
 {
     fake_turn(f);
-    while (f->first != NULL) {
+    while (f->n_pending != 0) {
         fake_answer(f, 0);
-        if (f->first == NULL)
+        if (f->n_pending == 0)
             fake_turn(f);
     }
 }
@@ -454,7 +445,7 @@ void fake_free(struct fake *f)
         fake_turn(f);
         ck_assert(f->is_net_closed);
     }
-    ck_assert_ptr_null(f->first);
+    ck_assert_uint_eq(f->n_pending, 0);
     ck_assert_ptr_null(f->tasks);
     ck_assert_ptr_null(hf_timer_heap_first(&f->timers));
     for (unsigned i = 0; i < f->n_orphans; i++)
@@ -467,6 +458,7 @@ void fake_free(struct fake *f)
         hf_buf_free(&c->received);
         hf_free(c);
     }
+    hf_free(f->pending);
     hf_timer_heap_free(&f->timers);
     hf_stats_free(f->stats);
     hf_free(f);

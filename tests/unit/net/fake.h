@@ -37,7 +37,11 @@ struct fake {
     void *listener_data;
     bool is_listening;
     struct fake_client *clients;
-    struct hf_dispatch_req *first, *last; /* submitted and not answered, all lanes, oldest first */
+    struct fake_pending {
+        struct hf_dispatch_req *req;
+        struct hf_lane *lane;
+    } * pending; /* submitted and not answered, all lanes, oldest first */
+    unsigned n_pending, pending_cap;
     struct fake_orphan {
         struct hf_dispatch_req *req;
         void (*release)(struct hf_dispatch_req *req);
