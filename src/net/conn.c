@@ -176,7 +176,7 @@ static void set_stopped(struct hf_net_conn *c, bool is_stopped)
 {
     struct hf_env *env = c->net->env;
 
-    if (c->is_stopped == is_stopped)
+    if (c->is_stopped == is_stopped || c->is_closing)
         return;
     c->is_stopped = is_stopped;
     if (is_stopped)
@@ -238,7 +238,7 @@ static void keep_input(struct hf_net_conn *c, const uint8_t *bytes, size_t n)
 {
     struct hf_buf *in = &c->in;
 
-    if (n == 0)
+    if (n == 0 || c->is_closing)
         return;
     if (in->data == NULL)
         *in = hf_net_take_buf(c->net);
@@ -255,6 +255,8 @@ static void drop_input(struct hf_net_conn *c, size_t n)
 {
     struct hf_buf *in = &c->in;
 
+    if (c->is_closing) /* a command of its own closed net (SHUTDOWN): all is given back already */
+        return;
     if (n != 0)
         hf_buf_consume(in, n);
     if (in->len != 0) {

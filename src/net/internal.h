@@ -6,8 +6,9 @@
  *
  * What one loop turn does: on_data parses and submits; answers come (from the lane) and are encoded into the output
  * of their connection as far as the order allows; then one task goes over the connections that have something to do
- * and writes, takes up stopped reading again, or closes. Connections are closed only there and by the stream itself,
- * so no code above has to expect its connection to vanish. */
+ * and writes, takes up stopped reading again, or closes. Connections are closed only there, by the stream itself and
+ * by hf_net_close (which a command may cause: then is_closing says so); the memory of one lives until its stream's
+ * on_close, so no code above has to expect its connection to vanish. */
 #ifndef HF_NET_INTERNAL_H
 #define HF_NET_INTERNAL_H
 

@@ -216,8 +216,8 @@ static void register_metrics(struct hf_net *net)
     net->output_bytes = hf_stats_counter(st, HF_METRIC_OUTPUT_BYTES, NULL, "Bytes sent to clients");
     net->commands_per_second = hf_stats_gauge(st, HF_METRIC_OPS, NULL, "Commands read in the last second");
     net->connected = hf_stats_gauge(st, "connected_clients", NULL, "Client connections open now");
-    net->commands = hf_stats_counter(st, "commands_processed_total", NULL, "Commands read from clients");
-    net->errors = hf_stats_counter(st, "error_replies_total", NULL, "Replies to clients that were errors");
+    net->commands = hf_stats_counter(st, HF_METRIC_COMMANDS, NULL, "Commands read from clients");
+    net->errors = hf_stats_counter(st, HF_METRIC_ERRORS, NULL, "Replies to clients that were errors");
     net->output_limit = hf_stats_counter(st, "client_output_limit_disconnections_total", NULL,
                                          "Clients closed because they did not read their replies");
     net->protocol_errors =

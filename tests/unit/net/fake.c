@@ -388,6 +388,14 @@ static bool ops_auth_required(void *data)
     return ((struct fake *)data)->needs_auth;
 }
 
+static void ops_shutdown(void *data)
+{
+    struct fake *f = data;
+
+    hf_net_close(f->net, NULL, NULL);
+    f->net = NULL;
+}
+
 struct fake *fake_new(void)
 {
     struct fake *f = hf_calloc(1, sizeof(struct hf_dispatcher));
@@ -417,6 +425,7 @@ struct fake *fake_new(void)
     f->now_ms = 1000;
     f->ops.data = f;
     f->ops.auth_required = ops_auth_required;
+    f->ops.shutdown = ops_shutdown;
     f->stats = hf_stats_new();
     return f;
 }

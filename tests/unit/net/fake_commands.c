@@ -90,6 +90,13 @@ static void local_kill(struct hf_local_ctx *cx, const struct hf_args *args, stru
     hf_reply_int(out, k.n);
 }
 
+static void local_shutdown(struct hf_local_ctx *cx, const struct hf_args *args, struct hf_reply *out)
+{
+    (void)args;
+    (void)out;
+    cx->ops->shutdown(cx->ops->data);
+}
+
 #define LOCAL(name_, arity_, flags_, fn)                                                                               \
     {                                                                                                                  \
         .name = name_, .arity = arity_, .flags = HF_CMD_LOCAL | (flags_), .local = fn                                  \
@@ -104,6 +111,7 @@ static struct hf_command rows[] = {
     LOCAL("auth", 2, HF_CMD_NO_AUTH, local_auth),
     LOCAL("reply", 2, 0, local_reply),
     LOCAL("kill", 2, 0, local_kill),
+    LOCAL("shutdown", 1, 0, local_shutdown),
     {.name = "get", .arity = 2, .flags = HF_CMD_READ},
     {.name = "big", .arity = 2, .flags = HF_CMD_READ},
     {.name = "set", .arity = 3, .flags = HF_CMD_WRITE},

@@ -263,6 +263,25 @@ START_TEST(test_closing_net_sends_what_is_encoded)
 }
 END_TEST
 
+START_TEST(test_a_command_may_close_net_under_its_own_connection)
+{
+    struct fake *f = fake_new();
+    struct fake_client *c, *other;
+
+    fake_open(f);
+    c = fake_connect(f);
+    other = fake_connect(f);
+    fake_send(other, "GET a\r\nPING\r\n*2\r\n$4\r\nha");
+    fake_send(c, "PING\r\n*1\r\n$8\r\nSHUT");
+    fake_send(c, "DOWN\r\nPING\r\nGET a\r\n*1\r\n$4\r\nha");
+    fake_turn(f);
+    ck_assert(c->is_closed);
+    ck_assert(other->is_closed);
+    fake_expect(c, "+PONG\r\n");
+    fake_free(f);
+}
+END_TEST
+
 START_TEST(test_kill_closes_another_client_and_oneself_after_the_answer)
 {
     struct fake *f = fake_new();
@@ -585,6 +604,7 @@ int main(void)
         test_a_client_that_leaves_hands_its_commands_to_the_lane,
         test_closing_net_flushes_and_waits_for_the_last_stream,
         test_closing_net_sends_what_is_encoded,
+        test_a_command_may_close_net_under_its_own_connection,
         test_kill_closes_another_client_and_oneself_after_the_answer,
         test_idle_clients_are_closed_but_not_waiting_ones,
         test_one_client_too_many_is_told_so,
