@@ -4,27 +4,27 @@
 
 #include "base/mem.h"
 #include "consensus/identity.h"
-#include "support/fake_fs.h"
+#include "sim/disk.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
 #define DIR "/data"
 
-static struct hf_fake_fs *disk;
+static struct hf_sim_disk *disk;
 static struct hf_fs *fs;
 
 static void setup(void)
 {
-    disk = hf_fake_fs_new();
-    fs = hf_fake_fs_ops(disk);
+    disk = hf_sim_disk_new();
+    fs = hf_sim_disk_ops(disk);
     ck_assert_int_eq(fs->mkdir(fs, DIR), 0);
 }
 
 static void teardown(void)
 {
-    ck_assert_int_eq(hf_fake_fs_open_files(disk), 0);
-    hf_fake_fs_free(disk);
+    ck_assert_int_eq(hf_sim_disk_open_files(disk), 0);
+    hf_sim_disk_free(disk);
 }
 
 static uint64_t file_size(const char *path)
@@ -130,18 +130,18 @@ START_TEST(test_every_damaged_byte_is_found)
     ck_assert_int_eq(hf_identity_save(fs, DIR, &id), 0);
     ck_assert_int_eq(hf_marker_save(fs, DIR, &m), 0);
     for (uint64_t at = 0; at < file_size(DIR "/identity"); at++) {
-        ck_assert(hf_fake_fs_flip(disk, DIR "/identity", at, (int)(at % 8)));
+        ck_assert(hf_sim_disk_flip(disk, DIR "/identity", at, (int)(at % 8)));
         why[0] = '\0';
         ck_assert_int_eq(hf_identity_load(fs, DIR, &id, why, sizeof(why)), HF_E_CORRUPT);
         ck_assert_ptr_nonnull(strstr(why, DIR "/identity"));
-        ck_assert(hf_fake_fs_flip(disk, DIR "/identity", at, (int)(at % 8)));
+        ck_assert(hf_sim_disk_flip(disk, DIR "/identity", at, (int)(at % 8)));
     }
     for (uint64_t at = 0; at < file_size(DIR "/CURRENT"); at++) {
-        ck_assert(hf_fake_fs_flip(disk, DIR "/CURRENT", at, (int)(at % 8)));
+        ck_assert(hf_sim_disk_flip(disk, DIR "/CURRENT", at, (int)(at % 8)));
         why[0] = '\0';
         ck_assert_int_eq(hf_marker_load(fs, DIR, &marker, why, sizeof(why)), HF_E_CORRUPT);
         ck_assert_ptr_nonnull(strstr(why, DIR "/CURRENT"));
-        ck_assert(hf_fake_fs_flip(disk, DIR "/CURRENT", at, (int)(at % 8)));
+        ck_assert(hf_sim_disk_flip(disk, DIR "/CURRENT", at, (int)(at % 8)));
     }
     hf_marker_free(&m);
 }
@@ -245,17 +245,17 @@ START_TEST(test_save_is_all_or_nothing)
     before.is_formed = false;
     hf_prng_seed(&prng, 5);
     for (uint64_t n = 1; n < 12; n++) {
-        struct hf_fake_fs *survivor;
+        struct hf_sim_disk *survivor;
         int rc;
 
         ck_assert_int_eq(hf_identity_save(fs, DIR, &before), 0);
-        hf_fake_fs_fail(disk, HF_FAKE_ANY, n, HF_E_IO, true);
+        hf_sim_disk_fail(disk, HF_SIM_ANY, n, HF_E_IO, true);
         rc = hf_identity_save(fs, DIR, &after);
-        hf_fake_fs_fail(disk, 0, 0, 0, false);
-        survivor = hf_fake_fs_crash(disk, &prng);
-        hf_fake_fs_free(disk);
+        hf_sim_disk_fail(disk, 0, 0, 0, false);
+        survivor = hf_sim_disk_crash(disk, &prng);
+        hf_sim_disk_free(disk);
         disk = survivor;
-        fs = hf_fake_fs_ops(disk);
+        fs = hf_sim_disk_ops(disk);
         ck_assert_int_eq(hf_identity_load(fs, DIR, &back, why, sizeof(why)), 0);
         if (rc == 0)
             ck_assert(back.is_formed);

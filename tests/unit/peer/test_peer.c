@@ -6,7 +6,7 @@
 #include "base/util.h"
 #include "peer/frame.h"
 #include "peer/peer.h"
-#include "support/fake_env.h"
+#include "sim/world.h"
 
 #include <stdio.h>
 
@@ -14,7 +14,7 @@
 #define MB      (1u << 20)
 #define SECONDS 1000u
 
-static struct hf_fake_world *world;
+static struct hf_sim_world *world;
 
 struct seen { /* hangs on a link while it is up */
     bool is_up;
@@ -22,7 +22,7 @@ struct seen { /* hangs on a link while it is up */
 
 struct node {
     unsigned number;
-    struct hf_fake_node *fake;
+    struct hf_sim_node *fake;
     struct hf_env *env;
     struct hf_stats *stats;
     struct hf_peers *p;
@@ -168,8 +168,8 @@ static struct node *boot(unsigned number)
     struct node *n = &nodes[number];
 
     *n = (struct node){.number = number, .cluster = 7};
-    n->fake = hf_fake_node_new(world, number);
-    n->env = hf_fake_node_env(n->fake);
+    n->fake = hf_sim_node_new(world, number);
+    n->env = hf_sim_node_env(n->fake);
     n->stats = hf_stats_new();
     n->config = (struct hf_peers_config){.listen_address = address_of(number), .message_bytes_max = 80 * MB};
     n->config.self.node_id = id_of(number);
@@ -212,7 +212,7 @@ static void close_peers(struct node *n)
         if (i != n->number)
             hf_peers_remove(n->p, id_of(i));
     }
-    hf_fake_world_run_until(world, hf_fake_world_now_ms(world) + 1);
+    hf_sim_world_run_until(world, hf_sim_world_now_ms(world) + 1);
     free_seen(n);
     hf_peers_close(n->p);
     n->p = NULL;
@@ -225,13 +225,13 @@ static void stop(struct node *n)
         return;
     close_peers(n);
     hf_stats_free(n->stats);
-    hf_fake_node_free(n->fake);
+    hf_sim_node_free(n->fake);
     *n = (struct node){0};
 }
 
 static void setup(void)
 {
-    world = hf_fake_world_new(1);
+    world = hf_sim_world_new(1);
     memset(nodes, 0, sizeof(nodes));
 }
 
@@ -243,12 +243,12 @@ static void teardown(void)
     }
     for (unsigned i = 0; i < NODES; i++)
         stop(&nodes[i]);
-    hf_fake_world_free(world);
+    hf_sim_world_free(world);
 }
 
 static void run(uint64_t ms)
 {
-    hf_fake_world_run_until(world, hf_fake_world_now_ms(world) + ms);
+    hf_sim_world_run_until(world, hf_sim_world_now_ms(world) + ms);
 }
 
 static void add(struct node *n, unsigned other)
@@ -495,7 +495,7 @@ static void stranger_close(struct hf_stream *s, int rc)
     (void)rc;
     st->s = NULL;
     st->is_closed = true;
-    st->closed_ms = hf_fake_world_now_ms(world);
+    st->closed_ms = hf_sim_world_now_ms(world);
 }
 
 static const struct hf_stream_events stranger_events = {
@@ -801,7 +801,7 @@ START_TEST(test_full_queue_refuses_but_leaves_room_for_urgent_ones)
     open_peers(a);
     add(a, 1);
     run(100);
-    hf_fake_world_block(world, 0, 1, true);
+    hf_sim_world_block(world, 0, 1, true);
     while (send_bytes(a, link_to(a, 1), 'b', false, bytes, MB / 2) == 0)
         sent++;
     ck_assert_int_eq(sent, 7); /* 8 would be 4 MiB and their headers */
@@ -815,7 +815,7 @@ START_TEST(test_full_queue_refuses_but_leaves_room_for_urgent_ones)
     while (send_bytes(a, link_to(a, 1), 'u', true, bytes, 16 << 10) == 0)
         sent++;
     ck_assert_uint_le(hf_link_queued(link_to(a, 1)), 7 * MB);
-    hf_fake_world_heal(world);
+    hf_sim_world_heal(world);
     run(500);
     ck_assert_int_eq(b->messages, sent + 1);
     ck_assert_int_eq(send_bytes(a, link_to(a, 1), 'b', false, bytes, MB / 2), 0);
@@ -912,21 +912,51 @@ START_TEST(test_silent_link_is_closed_and_comes_back)
 {
     struct node *a = start(0), *b = start(1);
 
-    hf_fake_world_rules(world)->cut_timeout_ms = 60 * SECONDS;
+    hf_sim_world_rules(world)->cut_timeout_ms = 60 * SECONDS;
     add(a, 1);
     run(100);
-    hf_fake_world_block(world, 0, 1, true);
-    hf_fake_world_block(world, 1, 0, true);
+    hf_sim_world_block(world, 0, 1, true);
+    hf_sim_world_block(world, 1, 0, true);
     run(4 * SECONDS);
     assert_links(a, 2);
     run(3 * SECONDS);
     assert_links(a, 0);
     assert_links(b, 0);
     ck_assert_uint_ge(hf_peers_silence_ms(a->p, id_of(1)), 5 * SECONDS);
-    hf_fake_world_heal(world);
+    hf_sim_world_heal(world);
     run(2 * SECONDS);
     assert_links(a, 2);
     assert_links(b, 2);
+}
+END_TEST
+
+static uint64_t (*true_boot_ms)(struct hf_env *env);
+static uint64_t slept_ms;
+
+static uint64_t boot_ms_after_sleep(struct hf_env *env)
+{
+    return true_boot_ms(env) + slept_ms;
+}
+
+/* A node that stood still (a stopped process, a machine asleep) finds its timers due before it has read what the
+ * others sent meanwhile; that is no silence of theirs. */
+START_TEST(test_own_standstill_is_not_taken_for_silence)
+{
+    struct node *a = start(0);
+
+    start(1);
+    add(a, 1);
+    run(100);
+    true_boot_ms = a->env->boot_ms;
+    slept_ms = 0;
+    a->env->boot_ms = boot_ms_after_sleep;
+    for (int i = 0; i < 20; i++) {
+        run(2 * SECONDS + 37);
+        slept_ms += 6 * SECONDS;
+    }
+    run(10 * SECONDS);
+    ck_assert_int_eq(a->downs, 0);
+    assert_links(a, 2);
 }
 END_TEST
 
@@ -1200,7 +1230,7 @@ START_TEST(test_random_resets_lose_messages_but_never_bend_them)
     hf_prng_seed(&prng, 14);
     add(a, 1);
     add(b, 0);
-    hf_fake_world_rules(world)->reset_per_million = 2000;
+    hf_sim_world_rules(world)->reset_per_million = 2000;
     for (int i = 0; i < 5000; i++) {
         struct hf_link *link = link_to(a, 1);
         size_t len = hf_prng_below(&prng, hf_prng_below(&prng, 50) == 0 ? 600 << 10 : 200);
@@ -1214,7 +1244,7 @@ START_TEST(test_random_resets_lose_messages_but_never_bend_them)
     ck_assert_int_gt(b->messages, 1000);
     ck_assert_int_le(b->messages, sent);
     ck_assert_int_gt(a->downs, 3);
-    hf_fake_world_rules(world)->reset_per_million = 0;
+    hf_sim_world_rules(world)->reset_per_million = 0;
     run(2 * SECONDS);
     assert_links(a, 4);
     assert_links(b, 4);
@@ -1251,6 +1281,7 @@ Suite *peer_suite(void)
     tcase_add_test(t, test_restarted_peer_is_dialed_again);
     tcase_add_test(t, test_crashed_peer_that_returns_replaces_its_old_link);
     tcase_add_test(t, test_silent_link_is_closed_and_comes_back);
+    tcase_add_test(t, test_own_standstill_is_not_taken_for_silence);
     tcase_add_test(t, test_removed_member_loses_all_links_and_is_left_alone);
     tcase_add_test(t, test_new_address_of_a_member_is_dialed);
     tcase_add_test(t, test_link_closed_in_its_own_message_delivers_no_more);
