@@ -223,11 +223,11 @@ static const struct {
 static void put_kind(struct hf_buf *out, const struct hf_command *row)
 {
     if (row->flags & HF_CMD_WRITE)
-        hf_buf_printf(out, "write: goes through the log");
+        hf_buf_printf(out, "A write, through the log.");
     else if ((row->flags & HF_CMD_READ) && !(row->flags & HF_CMD_NOGATE))
-        hf_buf_printf(out, "read: linearizable");
+        hf_buf_printf(out, "A linearizable read.");
     else
-        hf_buf_printf(out, "local: answered by the node the client is connected to");
+        hf_buf_printf(out, "Answered by the node the client is connected to.");
 }
 
 static void put_command(struct hf_buf *out, const struct hf_command *row)
@@ -248,7 +248,7 @@ static void put_command(struct hf_buf *out, const struct hf_command *row)
         hf_buf_printf(out, "Since %s.\n\n", row->doc.since);
     else {
         put_kind(out, row);
-        hf_buf_printf(out, ". %s. Since %s.\n\n", row->doc.complexity, row->doc.since);
+        hf_buf_printf(out, " Complexity: %s. Since %s.\n\n", row->doc.complexity, row->doc.since);
     }
 }
 

@@ -34,28 +34,27 @@ static int put_set(struct hf_plan *plan, const struct set_request *set)
 
 static int plan_set(struct hf_plan *plan, const struct hf_args *args)
 {
-    const unsigned any_expiry = HF_SET_RELATIVE | HF_SET_ABSOLUTE | HF_SET_KEEPTTL;
-    const unsigned any_condition = HF_SET_NX | HF_SET_XX | HF_SET_IFEQ;
     struct set_request set = {.key = args->at[1], .value = args->at[2]};
     const struct hf_expiry_unit *unit = NULL;
     uint32_t expiry_at = 0;
 
+    /* An option may be repeated, as in Redis; two of a kind that differ may not be given together. */
     for (uint32_t i = 3; i < args->n; i++) {
         bool has_next = i + 1 < args->n;
         const struct hf_expiry_unit *u = hf_arg_expiry_unit(args, i);
 
-        if (hf_arg_is(args, i, "NX") && !(set.flags & any_condition)) {
+        if (hf_arg_is(args, i, "NX") && !(set.flags & (HF_SET_XX | HF_SET_IFEQ))) {
             set.flags |= HF_SET_NX;
-        } else if (hf_arg_is(args, i, "XX") && !(set.flags & any_condition)) {
+        } else if (hf_arg_is(args, i, "XX") && !(set.flags & (HF_SET_NX | HF_SET_IFEQ))) {
             set.flags |= HF_SET_XX;
-        } else if (hf_arg_is(args, i, "IFEQ") && has_next && !(set.flags & any_condition)) {
+        } else if (hf_arg_is(args, i, "IFEQ") && has_next && !(set.flags & (HF_SET_NX | HF_SET_XX))) {
             set.flags |= HF_SET_IFEQ;
             set.compare = args->at[++i];
         } else if (hf_arg_is(args, i, "GET")) {
             set.flags |= HF_SET_GET;
-        } else if (hf_arg_is(args, i, "KEEPTTL") && !(set.flags & any_expiry & ~(unsigned)HF_SET_KEEPTTL)) {
+        } else if (hf_arg_is(args, i, "KEEPTTL") && unit == NULL) {
             set.flags |= HF_SET_KEEPTTL;
-        } else if (u != NULL && has_next && !(set.flags & any_expiry)) {
+        } else if (u != NULL && has_next && (unit == NULL || unit == u) && !(set.flags & HF_SET_KEEPTTL)) {
             set.flags |= u->is_absolute ? HF_SET_ABSOLUTE : HF_SET_RELATIVE;
             unit = u;
             expiry_at = ++i;
@@ -247,20 +246,29 @@ static void apply_getdel(struct hf_apply_ctx *cx, struct hf_reader *in, struct h
 
 static int plan_getex(struct hf_plan *plan, const struct hf_args *args)
 {
-    const struct hf_expiry_unit *unit = hf_arg_expiry_unit(args, 2);
+    const struct hf_expiry_unit *unit = NULL;
     enum hf_expiry_kind kind = HF_EXPIRY_UNCHANGED;
     int64_t expiry = 0;
+    uint32_t expiry_at = 0;
 
-    if (args->n == 3 && hf_arg_is(args, 2, "PERSIST")) {
-        kind = HF_EXPIRY_PERSIST;
-    } else if (args->n == 4 && unit != NULL) {
-        int rc = hf_plan_expiry(plan, args, 3, unit, &expiry);
+    for (uint32_t i = 2; i < args->n; i++) {
+        const struct hf_expiry_unit *u = hf_arg_expiry_unit(args, i);
+
+        if (hf_arg_is(args, i, "PERSIST") && unit == NULL) {
+            kind = HF_EXPIRY_PERSIST;
+        } else if (u != NULL && i + 1 < args->n && (unit == NULL || unit == u) && kind != HF_EXPIRY_PERSIST) {
+            unit = u;
+            kind = u->is_absolute ? HF_EXPIRY_ABSOLUTE : HF_EXPIRY_RELATIVE;
+            expiry_at = ++i;
+        } else {
+            return hf_plan_refuse(plan, HF_ERR_SYNTAX);
+        }
+    }
+    if (unit != NULL) {
+        int rc = hf_plan_expiry(plan, args, expiry_at, unit, &expiry);
 
         if (rc != 0)
             return rc;
-        kind = unit->is_absolute ? HF_EXPIRY_ABSOLUTE : HF_EXPIRY_RELATIVE;
-    } else if (args->n != 2) {
-        return hf_plan_refuse(plan, HF_ERR_SYNTAX);
     }
     hf_buf_put_u8(&plan->payload, (uint8_t)kind);
     hf_plan_put_bytes(plan, args->at[1]);

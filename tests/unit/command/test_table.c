@@ -1,0 +1,190 @@
+/* test_table.c: what must hold of every row, and how words find their row. */
+#include "suites.h"
+
+#include "command/doc.h"
+#include "command/ops.h"
+#include "harness.h"
+
+#include <ctype.h>
+
+static void check_name(const char *name)
+{
+    for (const char *p = name; *p != '\0'; p++)
+        ck_assert_msg(!isupper((unsigned char)*p) && !isspace((unsigned char)*p), "%s", name);
+}
+
+/* Exactly one of the three kinds, with the handlers of that kind and no others. */
+static void check_handlers(const struct hf_command *row)
+{
+    bool is_write = row->flags & HF_CMD_WRITE, is_read = row->flags & HF_CMD_READ, is_local = row->flags & HF_CMD_LOCAL;
+
+    if (row->subcommands != NULL && row->local == NULL) {
+        ck_assert_msg(!is_write && !is_read && !is_local, "%s only holds others", row->name);
+        ck_assert_ptr_null(row->plan);
+        ck_assert_ptr_null(row->read);
+        return;
+    }
+    ck_assert_msg(is_write + is_read + is_local == 1, "%s", row->name);
+    ck_assert_msg((row->op != 0) == is_write, "%s", row->name);
+    ck_assert_msg((row->plan != NULL) == is_write, "%s", row->name);
+    ck_assert_msg((row->apply != NULL) == is_write, "%s", row->name);
+    ck_assert_msg((row->read != NULL) == is_read, "%s", row->name);
+    ck_assert_msg((row->local != NULL) == is_local, "%s", row->name);
+    ck_assert_msg(!(row->flags & HF_CMD_NOGATE) || is_read, "%s", row->name);
+    ck_assert_msg(!(row->flags & HF_CMD_DENYOOM) || is_write, "%s", row->name);
+}
+
+static void check_keys(const struct hf_command *row)
+{
+    int words = row->arity < 0 ? -row->arity : row->arity;
+
+    ck_assert_int_ne(row->arity, 0);
+    if (row->keys.first == 0) {
+        ck_assert_int_eq(row->keys.last, 0);
+        ck_assert_int_eq(row->keys.step, 0);
+        return;
+    }
+    ck_assert_int_gt(row->keys.step, 0);
+    ck_assert_msg(row->keys.first < words, "%s", row->name);
+    ck_assert_msg(row->keys.last < words, "%s", row->name);
+    ck_assert_msg(row->keys.last < 0 || row->keys.last >= row->keys.first, "%s", row->name);
+    ck_assert_msg(row->keys.last >= 0 || row->arity < 0, "%s", row->name);
+    ck_assert_msg((row->flags & HF_CMD_LOCAL) == 0, "%s has keys and does not see them", row->name);
+}
+
+static void check_doc(const struct hf_command *row)
+{
+    struct hf_doc doc;
+
+    ck_assert_msg(row->doc.summary != NULL && strlen(row->doc.summary) > 5, "%s", row->name);
+    ck_assert_msg(row->doc.since != NULL && isdigit((unsigned char)row->doc.since[0]), "%s", row->name);
+    ck_assert_msg(row->doc.complexity != NULL && row->doc.complexity[0] != '\0', "%s", row->name);
+    ck_assert_ptr_nonnull(row->doc.args);
+    ck_assert_msg(hf_doc_parse(&doc, row->doc.args), "%s: %s", row->name, row->doc.args);
+    /* A command with a key documents one. */
+    if (row->keys.first != 0)
+        ck_assert_msg(strstr(row->doc.args, ":key") != NULL, "%s", row->name);
+}
+
+START_TEST(test_rows_are_complete_and_consistent)
+{
+    hf_command_table_init();
+    hf_command_table_init(); /* twice does no harm */
+    ck_assert_uint_gt(hf_command_count(), 100);
+    for (uint16_t id = 0; id < hf_command_count(); id++) {
+        const struct hf_command *row = hf_command_at(id);
+
+        ck_assert_uint_eq(row->id, id);
+        check_name(row->name);
+        check_handlers(row);
+        check_keys(row);
+        check_doc(row);
+        for (uint16_t other = 0; other < id; other++) {
+            ck_assert_str_ne(row->name, hf_command_at(other)->name);
+            ck_assert_msg(row->op == 0 || row->op != hf_command_at(other)->op, "%s", row->name);
+        }
+        if (row->op != 0)
+            ck_assert_ptr_eq(hf_command_by_op(row->op), row);
+    }
+}
+END_TEST
+
+/* The numbers are in logs on disk: this list may only grow. */
+START_TEST(test_op_numbers_never_change)
+{
+    static const char *const names[HF_OP_MAX + 1] = {
+        NULL,          "set",      "setnx",  "setex",    "psetex",   "getset",   "getdel",    "getex",
+        "mset",        "msetnx",   "append", "setrange", "incr",     "decr",     "incrby",    "decrby",
+        "incrbyfloat", "del",      "unlink", "expire",   "pexpire",  "expireat", "pexpireat", "persist",
+        "rename",      "renamenx", "copy",   "flushdb",  "flushall", "hf.cas",
+    };
+
+    hf_command_table_init();
+    for (uint16_t op = 1; op <= HF_OP_MAX; op++)
+        ck_assert_str_eq(hf_command_by_op(op)->name, names[op]);
+    ck_assert_ptr_null(hf_command_by_op(0));
+    ck_assert_ptr_null(hf_command_by_op(HF_OP_MAX + 1));
+    ck_assert_ptr_null(hf_command_by_op(UINT16_MAX));
+}
+END_TEST
+
+START_TEST(test_find_takes_any_case_and_no_other_name)
+{
+    char name[40];
+
+    hf_command_table_init();
+    for (size_t i = 0; hf_command_all()[i] != NULL; i++) {
+        const struct hf_command *row = hf_command_all()[i];
+        size_t n = strlen(row->name);
+
+        ck_assert_ptr_eq(hf_command_find(hf_slice_str(row->name)), row);
+        for (size_t c = 0; c < n; c++)
+            name[c] = (char)toupper((unsigned char)row->name[c]);
+        ck_assert_ptr_eq(hf_command_find(hf_slice(name, n)), row);
+        name[n] = 'x';
+        ck_assert_ptr_null(hf_command_find(hf_slice(name, n + 1)));
+    }
+    ck_assert_ptr_null(hf_command_find(hf_slice("", 0)));
+    ck_assert_ptr_null(hf_command_find(hf_slice("get\0", 4)));
+    ck_assert_ptr_null(hf_command_find(hf_slice_str("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")));
+}
+END_TEST
+
+START_TEST(test_doc_notation_is_parsed)
+{
+    struct hf_doc doc;
+    const struct hf_doc_node *n;
+    struct hf_buf usage = {0};
+
+    ck_assert(hf_doc_parse(&doc, "key:key... [EX seconds:integer | KEEPTTL] (A x:string y:string)"));
+    n = &doc.node[doc.node[0].first_child];
+    ck_assert_int_eq(n->kind, HF_DOC_ARGUMENT);
+    ck_assert(n->is_multiple);
+    ck_assert(!n->is_optional);
+    n = &doc.node[n->next];
+    ck_assert_int_eq(n->kind, HF_DOC_ONEOF);
+    ck_assert(n->is_optional);
+    ck_assert(hf_slice_is(doc.node[n->first_child].token, "EX"));
+    ck_assert(hf_slice_is(doc.node[n->first_child].name, "seconds"));
+    ck_assert_int_eq(doc.node[doc.node[n->first_child].next].kind, HF_DOC_TOKEN);
+    n = &doc.node[n->next];
+    ck_assert_int_eq(n->kind, HF_DOC_BLOCK);
+    ck_assert_uint_eq(n->next, 0);
+
+    hf_doc_usage(&usage, "key:key... [EX seconds:unix-time | KEEPTTL]");
+    hf_buf_put_u8(&usage, 0);
+    ck_assert_str_eq((char *)usage.data, "key ... [EX seconds | KEEPTTL]");
+    hf_buf_free(&usage);
+
+    ck_assert(!hf_doc_parse(&doc, "[key:key"));
+    ck_assert(!hf_doc_parse(&doc, "key:key]"));
+    ck_assert(!hf_doc_parse(&doc, "key:"));
+    ck_assert(!hf_doc_parse(&doc, "[ | A]"));
+    ck_assert(!hf_doc_parse(&doc, "()"));
+}
+END_TEST
+
+/* A payload cut short anywhere is seen before any of it takes effect: the reader fails on it. (The handler then stops
+ * the process, which a test cannot watch from inside.) */
+START_TEST(test_payload_reader_notices_short_payloads)
+{
+    struct hf_reader r = hf_reader(hf_slice("\5\0\0\0abc", 7));
+
+    (void)hf_read_slice(&r);
+    ck_assert(!hf_reader_done(&r));
+}
+END_TEST
+
+Suite *suite_table(void)
+{
+    Suite *s = suite_create("table");
+    TCase *tc = tcase_create("rows");
+
+    tcase_add_test(tc, test_rows_are_complete_and_consistent);
+    tcase_add_test(tc, test_op_numbers_never_change);
+    tcase_add_test(tc, test_find_takes_any_case_and_no_other_name);
+    tcase_add_test(tc, test_doc_notation_is_parsed);
+    tcase_add_test(tc, test_payload_reader_notices_short_payloads);
+    suite_add_tcase(s, tc);
+    return s;
+}
