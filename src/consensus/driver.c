@@ -398,22 +398,22 @@ static uint64_t deliverable_index(const struct hf_consensus *c)
 static void on_delivery_read(struct hf_journal_read *req, int rc, struct hf_log_entry **entries, size_t n)
 {
     struct hf_consensus *c = req->data;
+    bool goes_on = !c->is_closing && !c->has_failed;
 
     c->is_delivery_reading = false;
-    if (c->is_closing || c->has_failed)
-        return;
-    if (rc < 0) {
+    if (goes_on && rc < 0)
         hf_consensus_fail(c, rc, "committed entry %" PRIu64 " cannot be read from the journal in %s: %s", req->first,
                           c->dir, hf_strerror(rc));
+    for (size_t i = 0; i < n; i++) {
+        goes_on = goes_on && !c->is_delivery_paused && !c->has_failed &&
+                  entries[i]->index == c->delivered_index + 1 && entries[i]->index <= deliverable_index(c) &&
+                  (entries[i]->type != HF_ENTRY_CONFIGURATION || hf_consensus_can_step(c));
+        if (goes_on)
+            deliver_one(c, entries[i]);
+        hf_log_entry_unref(entries[i]);
+    }
+    if (c->is_closing)
         return;
-    }
-    for (size_t i = 0; i < n && !c->is_delivery_paused && !c->has_failed; i++) {
-        if (entries[i]->index != c->delivered_index + 1 || entries[i]->index > deliverable_index(c))
-            break;
-        if (entries[i]->type == HF_ENTRY_CONFIGURATION && !hf_consensus_can_step(c))
-            break;
-        deliver_one(c, entries[i]);
-    }
     hf_consensus_gate_delivered(c);
     c->env->post(c->env, &c->delivery_task);
 }
@@ -641,7 +641,18 @@ int hf_consensus_begin_raft(struct hf_consensus *c, char *why, size_t why_size)
     event.start.term = c->recovered.term;
     event.start.voted_for = c->recovered.vote;
     event.start.start_index = hf_journal_first_index(c->journal);
-    rv = hf_journal_scan(c->journal, event.start.start_index, collect_entry, &entries);
+    if (c->recovered.next_index == 1) {
+        /* Formed just now: the one entry is the one we wrote. */
+        struct hf_log_entry *e;
+
+        rv = hf_journal_get(c->journal, 1, &e);
+        if (rv == 0) {
+            rv = collect_entry(&entries, e);
+            hf_log_entry_unref(e);
+        }
+    } else {
+        rv = hf_journal_scan(c->journal, event.start.start_index, collect_entry, &entries);
+    }
     if (rv != 0) {
         snprintf(why, why_size, "the journal in %s cannot be read: %s", c->dir, hf_strerror(rv));
         hf_buf_free(&entries);
@@ -939,10 +950,12 @@ void hf_consensus_close(struct hf_consensus *c)
     c->env->unpost(c->env, &c->gate_task);
     for (uint32_t i = 0; i < c->n_others; i++)
         hf_consensus_drop_sends(c, &c->others[i]);
-    hf_peers_close(c->peers);
+    if (c->peers)
+        hf_peers_close(c->peers);
     if (c->meta_executor)
         c->env->executor_close(c->env, c->meta_executor);
-    hf_journal_close(c->journal);
+    if (c->journal)
+        hf_journal_close(c->journal);
     drop_step_entries(c);
     while ((d = c->deferred_head) != NULL) {
         c->deferred_head = d->next;

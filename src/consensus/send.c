@@ -88,25 +88,21 @@ void hf_consensus_drop_sends(struct hf_consensus *c, struct hf_other *o)
 
 static void pump(struct hf_consensus *c, struct hf_other *o);
 
-static void on_read(struct hf_journal_read *req, int rc, struct hf_log_entry **entries, size_t n)
+/* The entries that the first waiting message needs came from disk. */
+static void send_read(struct hf_consensus *c, struct hf_other *o, uint64_t first, int rc,
+                      struct hf_log_entry *const *entries, size_t n)
 {
-    struct hf_other *o = req->data;
-    struct hf_consensus *c = o->owner;
     struct hf_send_item *item = o->waiting_head;
-    struct hf_link *link;
+    struct hf_link *link = hf_peers_link(c->peers, o->id, HF_CHANNEL_RAFT);
 
-    o->is_reading = false;
-    if (c->is_closing)
-        return;
-    link = hf_peers_link(c->peers, o->id, HF_CHANNEL_RAFT);
     if (rc < 0 && rc != HF_E_NOENT) {
-        hf_consensus_fail(c, rc, "entry %" PRIu64 " cannot be read from the journal in %s: %s", req->first, c->dir,
+        hf_consensus_fail(c, rc, "entry %" PRIu64 " cannot be read from the journal in %s: %s", first, c->dir,
                           hf_strerror(rc));
         return;
     }
     /* The queue may have been dropped and refilled meanwhile (leadership lost and won): then the first item is not
      * the one that was read for. */
-    if (!item || item->first != req->first || rc < 0 || !link || !hf_consensus_is_leader(c) ||
+    if (!item || item->first != first || rc < 0 || !link || !hf_consensus_is_leader(c) ||
         item->header.term != c->raft.current_term) {
         if (item && rc < 0)
             pop_waiting(o);
@@ -124,6 +120,18 @@ static void on_read(struct hf_journal_read *req, int rc, struct hf_log_entry **e
     if (item->n == 0)
         pop_waiting(o);
     pump(c, o);
+}
+
+static void on_read(struct hf_journal_read *req, int rc, struct hf_log_entry **entries, size_t n)
+{
+    struct hf_other *o = req->data;
+    struct hf_consensus *c = o->owner;
+
+    o->is_reading = false;
+    if (!c->is_closing && !c->has_failed)
+        send_read(c, o, req->first, rc, entries, n);
+    for (size_t i = 0; i < n; i++)
+        hf_log_entry_unref(entries[i]);
 }
 
 /* Send what waits for this member, in order, until something must be read from disk. */

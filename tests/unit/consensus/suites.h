@@ -6,5 +6,6 @@
 
 Suite *codec_suite(void);
 Suite *identity_suite(void);
+Suite *member_suite(void);
 
 #endif
