@@ -31,14 +31,16 @@ struct hf_dispatch_config {
     uint64_t overload_bytes;       /* propose queue beyond which new writes wait in their lanes (back-pressure) */
 };
 
-/* All borrowed for the dispatcher's life; config is copied. Installs itself as the proxy's handler. */
+/* All borrowed for the dispatcher's life; config is copied. Installs itself as the proxy's handler. status gives one
+ * hf_malloc'ed block with everything in it, which the dispatcher frees after the read that it was for. */
 HF_MUST_CHECK int hf_dispatcher_open(struct hf_env *env, const struct hf_dispatch_config *config,
                                      struct hf_consensus *consensus, struct hf_proposer *proposer,
                                      struct hf_state *state, struct hf_proxy *proxy,
                                      const struct hf_node_status *(*status)(void *data), void *status_data,
                                      struct hf_stats *stats, struct hf_dispatcher **out);
 /* Every waiting command gets NOLEADER (shutting down), those in flight end as UNKNOWN; lanes must be closed by
- * their owners before or after. */
+ * their owners before. Comes last: consensus, state, proposer and proxy are closed by then, and by that have given back
+ * everything that was in flight with them. */
 void hf_dispatcher_close(struct hf_dispatcher *d);
 /* consensus.on_role, from the wiring: waiting commands look again where to go. */
 void hf_dispatcher_on_role(struct hf_dispatcher *d);
@@ -54,11 +56,17 @@ struct hf_dispatch_req {
     struct hf_args args;
     struct hf_reply reply; /* out, owned by the caller in cb: one flat value, possibly an error */
     /* private to dispatch */
-    struct hf_dispatch_req *next, *prev;
+    struct hf_dispatch_req *next;
     struct hf_lane *lane;
-    uint64_t started_ns, deadline_ms, seq;
+    uint64_t started_ns, seq, term;
     int state;
-    void *op;
+    int outcome;
+    int64_t clock_ms;
+    union {
+        struct hf_propose_req propose;
+        struct hf_state_read read;
+        struct hf_proxy_call call;
+    } op;
 };
 
 /* queued_max: commands a lane may hold before hf_lane_is_full says to stop reading from the client. */
