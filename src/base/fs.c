@@ -3,7 +3,8 @@
  * Format of such a file: the content, then a trailer of 8 bytes:
  *   u32  magic 0x31534648 ("HFS1")
  *   u32  CRC-32C over the content and the magic
- * The magic keeps a file that a crash left full of zeroes from passing as an empty one. */
+ * The magic names the format, and since the sum always covers it, a file that a crash left full of zeroes can never
+ * pass as an empty one. */
 #include "base/fs.h"
 
 #include "base/buf.h"

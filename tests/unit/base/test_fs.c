@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/util.h"
 
 struct hf_file {
     bool is_used;
@@ -212,6 +213,10 @@ START_TEST(test_small_file_damage_is_seen)
     ck_assert_int_eq(hf_fs_read_small(&d.fs, "data/f", 6, &out, &n), HF_E_CORRUPT); /* over the limit */
     for (f->bytes.len = 0; f->bytes.len < 40; hf_buf_put_u8(&f->bytes, 0))          /* a file of zeroes of any length */
         ck_assert_int_eq(hf_fs_read_small(&d.fs, "data/f", 100, &out, &n), HF_E_CORRUPT);
+    f->bytes.len = 0; /* another format, in itself sound */
+    hf_buf_put_u32(&f->bytes, 0x32534648);
+    hf_buf_put_u32(&f->bytes, hf_crc32c(0, f->bytes.data, 4));
+    ck_assert_int_eq(hf_fs_read_small(&d.fs, "data/f", 100, &out, &n), HF_E_CORRUPT);
     ck_assert_ptr_null(out);
     disk_free(&d);
 }

@@ -9,7 +9,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netdb.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -377,22 +380,127 @@ START_TEST(test_connect_times_out)
 }
 END_TEST
 
-START_TEST(test_connect_by_name)
+static atomic_bool is_looked_up;
+
+/* Stands in for the C library's resolver, in libuv's threads too: the tests need no name server, and a name with
+ * several addresses. Nobody listens at 127.0.0.2 and 127.0.0.3. */
+int getaddrinfo(const char *host, const char *service, const struct addrinfo *hints, struct addrinfo **out)
 {
-    /* Usually two addresses, of which the first (::1) refuses. */
-    snprintf(address, sizeof(address), "localhost:%u", hf_uv_listener_port(listener));
-    client.on_open = stop_loop;
+    static const struct {
+        const char *host, *address;
+    } names[] = {{"localhost", "127.0.0.1"},
+                 {"three.test", "127.0.0.2"},
+                 {"three.test", "127.0.0.3"},
+                 {"three.test", "127.0.0.1"}};
+
+    (void)hints;
+    *out = NULL;
+    for (size_t i = sizeof(names) / sizeof(names[0]); i-- > 0;) {
+        struct addrinfo *ai;
+        struct sockaddr_in *in;
+
+        if (strcmp(names[i].host, host) != 0)
+            continue;
+        ai = hf_calloc(1, sizeof(*ai) + sizeof(*in));
+        in = (struct sockaddr_in *)(void *)(ai + 1);
+        in->sin_family = AF_INET;
+        in->sin_port = htons((uint16_t)(service ? atoi(service) : 0));
+        inet_pton(AF_INET, names[i].address, &in->sin_addr);
+        ai->ai_family = AF_INET;
+        ai->ai_socktype = SOCK_STREAM;
+        ai->ai_addr = (struct sockaddr *)in;
+        ai->ai_addrlen = sizeof(*in);
+        ai->ai_next = *out;
+        *out = ai;
+    }
+    atomic_store(&is_looked_up, true);
+    return *out != NULL ? 0 : EAI_NONAME;
+}
+
+void freeaddrinfo(struct addrinfo *list)
+{
+    while (list != NULL) {
+        struct addrinfo *next = list->ai_next;
+
+        hf_free(list);
+        list = next;
+    }
+}
+
+static void connect_by_name(const char *name, int expected_rc)
+{
+    client.n_open = client.n_close = 0;
+    client.on_open = client.on_close = stop_loop;
+    snprintf(address, sizeof(address), "%s:%u", name, hf_uv_listener_port(listener));
     connect_to(address, 5000);
     hf_uv_env_run(env);
-    ck_assert_uint_eq(client.n_open, 1);
+    ck_assert_uint_eq(client.n_open, expected_rc == 0);
+    if (expected_rc != 0) {
+        ck_assert_int_eq(client.close_rc, expected_rc);
+        return;
+    }
     end_close(&client, false);
+    hf_uv_env_run(env);
+}
+
+static void forget_server(struct end *e)
+{
+    e->n_close = 0;
+}
+
+START_TEST(test_connect_by_name)
+{
+    server.on_close = forget_server;
+    connect_by_name("localhost", 0);
+    while (server.s != NULL)
+        run_for(1);
+    connect_by_name("three.test", 0); /* the third of its addresses */
+    connect_by_name("none.test", HF_E_CONN);
+}
+END_TEST
+
+struct countdown {
+    struct hf_task task;
+    unsigned n;
+};
+
+static void close_at_zero(struct hf_task *task)
+{
+    struct countdown *c = task->data;
+
+    if (!atomic_load(&is_looked_up) || c->n-- > 0)
+        env->post(env, task);
+    else if (client.s != NULL)
+        end_close(&client, false);
+}
+
+START_TEST(test_close_between_two_addresses)
+{
+    /* A task that posts itself goes round in every phase of the loop, so the close comes at every step of the
+     * attempts after the look-up (and, for the largest counts, behind them). on_close comes once all the same. */
+    for (unsigned n = 0; n < 1000; n += 8) {
+        struct countdown c = {.n = n};
+
+        c.task.data = &c;
+        c.task.cb = close_at_zero;
+        client.n_close = 0;
+        client.on_close = stop_loop;
+        atomic_store(&is_looked_up, false);
+        connect_to("three.test:1", 5000);
+        env->post(env, &c.task);
+        hf_uv_env_run(env);
+        env->unpost(env, &c.task);
+        ck_assert_uint_eq(client.n_close, 1);
+    }
 }
 END_TEST
 
 START_TEST(test_name_without_listener)
 {
+    uint16_t port = hf_uv_listener_port(listener);
+
     env->listener_close(env, listener);
-    snprintf(address, sizeof(address), "localhost:%s", strrchr(address, ':') + 1);
+    snprintf(address, sizeof(address), "three.test:%u", port);
     client.on_close = stop_loop;
     connect_to(address, 5000);
     hf_uv_env_run(env);
@@ -562,7 +670,8 @@ START_TEST(test_last_words_survive_unread_input)
     static const char words[] = "-ERR go away\r\n";
     char junk[100000] = {0}, got[64];
     ssize_t n, total = 0;
-    int fd;
+    int fd, error;
+    socklen_t len = sizeof(error);
 
     on_accepted = stop_reading;
     fd = raw_connect(hf_uv_listener_port(listener), 0);
@@ -574,7 +683,9 @@ START_TEST(test_last_words_survive_unread_input)
     hf_uv_env_run(env);
     while ((n = recv(fd, got + total, sizeof(got) - (size_t)total, 0)) > 0)
         total += n;
-    ck_assert_int_eq(n, 0); /* a clean end, no reset */
+    ck_assert_int_eq(n, 0); /* a clean end, and no reset behind it */
+    ck_assert_int_eq(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len), 0);
+    ck_assert_int_eq(error, 0);
     ck_assert_int_eq(total, strlen(words));
     close(fd);
 }
@@ -731,6 +842,7 @@ TCase *stream_case(void)
     tcase_add_test(tc, test_connection_refused);
     tcase_add_test(tc, test_connect_times_out);
     tcase_add_test(tc, test_connect_by_name);
+    tcase_add_test(tc, test_close_between_two_addresses);
     tcase_add_test(tc, test_name_without_listener);
     tcase_add_test(tc, test_close_while_connecting);
     tcase_add_test(tc, test_bad_addresses);
