@@ -57,7 +57,7 @@ static void local_config_set(struct hf_local_ctx *cx, const struct hf_args *args
     char err[256] = "";
 
     if (args->n % 2 != 0) {
-        hf_reply_error(out, "ERR wrong number of arguments for 'config|set' command");
+        hf_reply_error(out, HF_ERR_SYNTAX);
         return;
     }
     names = hf_malloc(n * sizeof(names[0]));
