@@ -6,7 +6,7 @@
  * equal state digests at equal applied indexes; at the end all nodes agree and a write succeeds.
  *
  *   sim --seed N [--trace]     one run
- *   sim --seeds A..B           many; prints the failing seed and how to repeat it */
+ *   sim --seeds A..B [--count] many; prints a failing seed and how to repeat it */
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -676,7 +676,7 @@ static bool run_seed(uint64_t seed, bool is_traced)
 int main(int argc, char **argv)
 {
     uint64_t from = 1, to = 1, failed = 0, done = 0;
-    bool is_traced = false;
+    bool is_traced = false, is_counted = false;
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
@@ -688,8 +688,10 @@ int main(int argc, char **argv)
             to = dots ? strtoull(dots + 2, NULL, 10) : from;
         } else if (strcmp(argv[i], "--trace") == 0) {
             is_traced = true;
+        } else if (strcmp(argv[i], "--count") == 0) {
+            is_counted = true; /* close with the line that tests/run adds up */
         } else {
-            fprintf(stderr, "usage: sim [--seed N | --seeds A..B] [--trace]\n");
+            fprintf(stderr, "usage: sim [--seed N | --seeds A..B] [--trace] [--count]\n");
             return 2;
         }
     }
@@ -702,6 +704,11 @@ int main(int argc, char **argv)
             printf("\r%" PRIu64 " of %" PRIu64 " seeds, %" PRIu64 " failed ", done, to - from + 1, failed);
         fflush(stdout);
     }
-    printf("%s%" PRIu64 " seeds run, %" PRIu64 " failed\n", isatty(1) ? "\n" : "", done, failed);
+    if (isatty(1))
+        printf("\n");
+    if (is_counted)
+        printf("%" PRIu64 " passed, %" PRIu64 " failed\n", done - failed, failed);
+    else
+        printf("%" PRIu64 " seeds run, %" PRIu64 " failed\n", done, failed);
     return failed ? 1 : 0;
 }
