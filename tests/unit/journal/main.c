@@ -1,0 +1,16 @@
+/* main.c: runs the suites of the journal. */
+#include "fixture.h"
+
+#include <stdlib.h>
+
+int main(void)
+{
+    SRunner *r = srunner_create(journal_suite());
+    int failed;
+
+    srunner_add_suite(r, property_suite());
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
