@@ -405,8 +405,8 @@ static void on_delivery_read(struct hf_journal_read *req, int rc, struct hf_log_
         hf_consensus_fail(c, rc, "committed entry %" PRIu64 " cannot be read from the journal in %s: %s", req->first,
                           c->dir, hf_strerror(rc));
     for (size_t i = 0; i < n; i++) {
-        goes_on = goes_on && !c->is_delivery_paused && !c->has_failed &&
-                  entries[i]->index == c->delivered_index + 1 && entries[i]->index <= deliverable_index(c) &&
+        goes_on = goes_on && !c->is_delivery_paused && !c->has_failed && entries[i]->index == c->delivered_index + 1 &&
+                  entries[i]->index <= deliverable_index(c) &&
                   (entries[i]->type != HF_ENTRY_CONFIGURATION || hf_consensus_can_step(c));
         if (goes_on)
             deliver_one(c, entries[i]);

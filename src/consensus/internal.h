@@ -104,8 +104,9 @@ struct hf_consensus {
     struct hf_log_entry **step_entries; /* payloads of the event's entries, by position in step_array */
     struct raft_entry *step_array;
     uint32_t n_step_entries;
-    bool is_held;     /* term/vote in flight; `update` waits */
-    bool is_stepping; /* inside raft_step + carry-out: no re-entry */
+    bool is_append_stale; /* the event is an AppendEntries of an older term */
+    bool is_held;         /* term/vote in flight; `update` waits */
+    bool is_stepping;     /* inside raft_step + carry-out: no re-entry */
     struct hf_deferred *deferred_head, *deferred_tail;
     uint32_t n_deferred;
     uint64_t durable_pending; /* on_durable that came while held */

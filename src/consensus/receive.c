@@ -238,6 +238,7 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
         }
         if (entries)
             prepare_entries(c, &m, entries);
+        c->is_append_stale = m.append_entries.term < raft_current_term(&c->raft);
         /* R30: a leader is known only through its own messages of the present term. */
         if (m.append_entries.term >= raft_current_term(&c->raft)) {
             c->leader_id = from;
@@ -260,6 +261,7 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
     }
     event.receive.message = &m;
     hf_consensus_step(c, &event);
+    c->is_append_stale = false;
 }
 
 void hf_consensus_dispatch(struct hf_consensus *c, uint64_t from, uint8_t type, struct hf_slice payload)

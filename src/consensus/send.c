@@ -254,6 +254,11 @@ void hf_consensus_send(struct hf_consensus *c, const struct raft_message *m)
             copy.request_vote_result.term = c->raft.current_term;
         break;
     case RAFT_APPEND_ENTRIES_RESULT:
+        /* The core answers an AppendEntries of an older term without setting last_log_index; when the old leader has
+         * meanwhile been elected again in our term, garbage there would count as acknowledged entries. */
+        if (c->is_append_stale)
+            copy.append_entries_result.last_log_index = 0;
+        break;
     case RAFT_TIMEOUT_NOW:
         break;
     }
