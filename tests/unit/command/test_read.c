@@ -62,6 +62,32 @@ START_TEST(test_key_due_by_the_clock_alone_wants_a_tick)
 }
 END_TEST
 
+/* More keys fall due than an entry removes: the rest stay, dead, and must not keep a read asking for ticks. */
+START_TEST(test_reads_end_although_dead_keys_remain)
+{
+    struct harness h;
+    struct hf_buf text = {0};
+    char line[64];
+
+    harness_open(&h);
+    for (int i = 0; i < 50; i++) {
+        snprintf(line, sizeof(line), "SET k%d v PX 100", i);
+        harness_run_line(&h, line, &text);
+    }
+    hf_buf_free(&text);
+    h.clock_ms += 100;
+    expect(&h, "DBSIZE", "(integer) 30\n(after a tick)");
+    expect(&h, "DBSIZE", "(integer) 30");
+    expect(&h, "RANDOMKEY", "(nil)");
+    expect(&h, "KEYS *", "(empty array)");
+    expect(&h, "SCAN 0 COUNT 100", "1) \"0\"\n2) (empty array)");
+    expect(&h, "EXISTS k1 k2 k49", "(integer) 0");
+    harness_tick(&h);
+    expect(&h, "DBSIZE", "(integer) 10");
+    harness_close(&h);
+}
+END_TEST
+
 /* TTL never grows when the leader's clock is behind log time, and shows the clock's view when it is ahead. */
 START_TEST(test_ttl_counts_from_the_later_of_both_clocks)
 {
@@ -226,6 +252,7 @@ Suite *suite_read(void)
 
     tcase_set_timeout(tc, 60);
     tcase_add_test(tc, test_key_due_by_the_clock_alone_wants_a_tick);
+    tcase_add_test(tc, test_reads_end_although_dead_keys_remain);
     tcase_add_test(tc, test_ttl_counts_from_the_later_of_both_clocks);
     tcase_add_test(tc, test_lookups_are_counted);
     tcase_add_test(tc, test_writes_of_one_entry_have_their_own_versions);
