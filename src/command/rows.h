@@ -36,7 +36,7 @@ void hf_read_info(struct hf_read_ctx *cx, const struct hf_args *args, struct hf_
         .name = container "|help", .arity = 2, .flags = HF_CMD_LOCAL | HF_CMD_LOADING, .local = hf_local_help,         \
         .doc = {                                                                                                       \
             .group = group_,                                                                                           \
-            .summary = "Prints this help.",                                                                       \
+            .summary = "Prints this help.",                                                                            \
             .since = "5.0.0",                                                                                          \
             .complexity = "O(1)",                                                                                      \
             .args = "",                                                                                                \
