@@ -347,6 +347,22 @@ static int check_unfinished_creation(struct walk *w)
     return HF_OK;
 }
 
+/* Segments are deleted oldest first, each made durable: a hole in the row is somebody else's doing. */
+static int check_no_hole(struct walk *w, size_t oldest)
+{
+    char name[HF_JSEG_NAME_BYTES];
+
+    for (size_t i = oldest + 1; i < w->n_heads; i++) {
+        if (w->heads[i].id == w->heads[i - 1].id + 1)
+            continue;
+        hf_jseg_name(name, w->heads[i - 1].id + 1);
+        snprintf(w->why, w->why_size, "journal damaged: %s/%s is missing, later segments are there. " WHAT_TO_DO,
+                 w->dir, name);
+        return HF_E_CORRUPT;
+    }
+    return HF_OK;
+}
+
 static int walk_all(struct walk *w)
 {
     struct hf_jrecovery *r = w->r;
@@ -378,21 +394,11 @@ static int walk_all(struct walk *w)
         if (w->heads[i].has_first && w->heads[i].first.kind == HF_JBATCH_RESET)
             oldest = i;
     r->dead_to = w->n_heads > 0 ? w->heads[oldest].id : 0;
-    for (size_t i = oldest; i < w->n_heads; i++) {
-        if (i > oldest && w->heads[i].id != w->heads[i - 1].id + 1) {
-            char name[HF_JSEG_NAME_BYTES];
-
-            hf_jseg_name(name, w->heads[i - 1].id + 1);
-            snprintf(w->why, w->why_size,
-                     "journal damaged: %s/%s is missing, later segments are there; entries below index %" PRIu64
-                     " are intact. " WHAT_TO_DO,
-                     w->dir, name, r->next_index);
-            return HF_E_CORRUPT;
-        }
+    rc = check_no_hole(w, oldest);
+    for (size_t i = oldest; i < w->n_heads && rc == HF_OK; i++)
         rc = walk_segment(w, i, oldest);
-        if (rc != HF_OK)
-            return rc;
-    }
+    if (rc != HF_OK)
+        return rc;
     if (r->n == 0) {
         snprintf(w->why, w->why_size, "journal damaged: %s holds no segment with a readable batch. " WHAT_TO_DO,
                  w->dir);

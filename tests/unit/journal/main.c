@@ -5,9 +5,11 @@
 
 int main(void)
 {
-    SRunner *r = srunner_create(journal_suite());
+    SRunner *r = srunner_create(format_suite());
     int failed;
 
+    srunner_add_suite(r, journal_suite());
+    srunner_add_suite(r, damage_suite());
     srunner_add_suite(r, property_suite());
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);
