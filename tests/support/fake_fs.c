@@ -227,7 +227,7 @@ static void lose_change(struct hf_fake_fs *ff, struct inode *i, const struct cha
         resize(&i->synced, &i->synced_len, &i->synced_cap, (size_t)c->offset);
         return;
     }
-    if (loss == HF_FAKE_LOSS_NOTHING || fate == 1) {
+    if (fate == 1) {
         put(&i->synced, &i->synced_len, &i->synced_cap, c->offset, c->bytes, c->n);
         return;
     }
@@ -250,7 +250,6 @@ static void settle_inode(struct hf_fake_fs *ff, struct inode *i, enum hf_fake_lo
     resize(&i->now, &i->now_len, &i->now_cap, i->synced_len);
     if (i->synced_len > 0)
         memcpy(i->now, i->synced, i->synced_len);
-    i->locked_by = NULL;
 }
 
 void hf_fake_fs_crash(struct hf_fake_fs *ff, enum hf_fake_loss loss)
@@ -259,14 +258,17 @@ void hf_fake_fs_crash(struct hf_fake_fs *ff, enum hf_fake_loss loss)
         return;
     ff->dead = true;
     ff->epoch++;
+    for (size_t k = 0; k < ff->now.n; k++)
+        ff->now.items[k].inode->locked_by = NULL;
     if (loss == HF_FAKE_LOSS_RANDOM) {
         uint64_t draw = hf_prng_below(&ff->prng, 6);
 
         loss = draw == 0 ? HF_FAKE_LOSS_NOTHING : draw == 1 ? HF_FAKE_LOSS_ALL : HF_FAKE_LOSS_EACH;
     }
+    if (loss == HF_FAKE_LOSS_NOTHING)
+        return; /* all of it is still in the page cache, and no safer than before */
     while (ff->n_pending > 0)
-        apply_pending(ff, 0,
-                      loss == HF_FAKE_LOSS_NOTHING || (loss == HF_FAKE_LOSS_EACH && hf_prng_below(&ff->prng, 2) == 0));
+        apply_pending(ff, 0, loss == HF_FAKE_LOSS_EACH && hf_prng_below(&ff->prng, 2) == 0);
     /* A name whose directory was lost is lost with it. */
     for (size_t k = 0; k < ff->durable.n;) {
         if (has_parent(&ff->durable, ff->durable.items[k].path)) {

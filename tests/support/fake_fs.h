@@ -30,7 +30,7 @@ enum hf_fake_op {
 /* How a crash treats what was not synced. */
 enum hf_fake_loss {
     HF_FAKE_LOSS_RANDOM = 0, /* drawn: one of the others, or each write on its own (most of the time) */
-    HF_FAKE_LOSS_NOTHING,    /* the process died, the machine did not */
+    HF_FAKE_LOSS_NOTHING,    /* the process died, the machine did not: a later power loss may still take it */
     HF_FAKE_LOSS_ALL,
     HF_FAKE_LOSS_EACH, /* each write kept, dropped or torn; each name kept or dropped */
 };

@@ -387,23 +387,30 @@ START_TEST(read_meets_a_truncation_on_its_way)
 }
 END_TEST
 
-START_TEST(prefix_truncation_waits_for_a_running_read)
+/* Many reads queue up, and the files they need go out of the log meanwhile: each is answered from its file. */
+START_TEST(prefix_truncation_waits_for_running_reads)
 {
     struct fixture f;
-    struct slow_read s = {0};
-    struct hf_journal_read req = {.data = &s, .cb = on_slow_read, .first = 1, .n_max = 20, .bytes_max = 100000};
+    struct slow_read s[40] = {0};
+    struct hf_journal_read req[40];
 
     fixture_init(&f, 16, 16384);
     fixture_must_open(&f);
     fixture_append(&f, 1, 300, 400);
     fixture_wait_durable(&f, 300);
     fixture_run_ms(&f, 100);
-    hf_journal_read(f.journal, &req);
+    for (int i = 0; i < 40; i++) {
+        req[i] = (struct hf_journal_read){.data = &s[i], .cb = on_slow_read, .n_max = 5, .bytes_max = 100000};
+        req[i].first = 1 + (uint64_t)i * 5;
+        hf_journal_read(f.journal, &req[i]);
+    }
     hf_journal_truncate_prefix(f.journal, 290);
     fixture_run_ms(&f, 3000);
-    ck_assert(s.done);
-    ck_assert_int_eq(s.rc, HF_OK);
-    ck_assert_uint_eq(s.n, 20);
+    for (int i = 0; i < 40; i++) {
+        ck_assert(s[i].done);
+        ck_assert_int_eq(s[i].rc, HF_OK);
+        ck_assert_uint_ge(s[i].n, 1);
+    }
     ck_assert_uint_le(hf_journal_disk_bytes(f.journal), 4 * 16384);
     fixture_free(&f);
 }
@@ -565,7 +572,7 @@ Suite *journal_suite(void)
     tcase_add_test(t, entry_larger_than_a_segment);
     tcase_add_test(t, old_entries_leave_memory_and_are_read_from_disk);
     tcase_add_test(t, read_meets_a_truncation_on_its_way);
-    tcase_add_test(t, prefix_truncation_waits_for_a_running_read);
+    tcase_add_test(t, prefix_truncation_waits_for_running_reads);
     tcase_add_test(t, full_disk_uses_the_reserve_then_fails);
     tcase_add_test(t, full_disk_that_is_freed_in_time_is_survived);
     tcase_add_test(t, every_failing_operation_is_reported_and_loses_nothing);
