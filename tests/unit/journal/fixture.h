@@ -44,5 +44,6 @@ Suite *format_suite(void);
 Suite *journal_suite(void);
 Suite *damage_suite(void);
 Suite *property_suite(void);
+Suite *threads_suite(void);
 
 #endif
