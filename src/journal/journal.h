@@ -64,7 +64,9 @@ void hf_journal_set_vote(struct hf_journal *j, uint64_t term, uint64_t vote);
 /* Entries <= up_to_index are no longer needed: whole segments below are deleted in the background (and
  * first_index rises accordingly, maybe less than asked). A running read of them finishes first. */
 void hf_journal_truncate_prefix(struct hf_journal *j, uint64_t up_to_index);
-/* Throw the whole log away and continue at next_index (an installed snapshot); term and vote are kept. */
+/* Throw the whole log away and continue at next_index (an installed snapshot); term and vote are kept. Once that is on
+ * stable storage on_durable comes with next_index - 1 (always, and nothing older before it); until then the durable
+ * index is 0 and a crash leaves either the old log or the empty one. */
 void hf_journal_reset(struct hf_journal *j, uint64_t next_index);
 
 /* ---- reading ------------------------------------------------------------------------------------- */
