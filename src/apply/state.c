@@ -1,7 +1,7 @@
 /* state.c: the state thread. The loop collects committed entries and reads in one queue; once a turn they go to the
  * executor "hf-state" as one job; its answers come back together. Between jobs of that kind stand maintenance jobs:
  * write-back and commits, asked for by the loop after the answers of a job are out, so that no answer waits for the
- * commit that its own entry made due.
+ * commit that its own entry made due. A large commit is prepared by several short jobs, with entries between them.
  *
  * Who touches what: `store` and what the run functions use belong to the executor's thread between open and the end of
  * executor_close; all else is the loop's. A job carries everything between the two. */
@@ -16,7 +16,7 @@
 
 #define COMMIT_INTERVAL_MS 1000u
 #define COMMIT_BYTES_MAX   (32ull << 20)
-#define WORK_BUDGET_US     2000u
+#define WORK_BUDGET_US     3000u
 
 enum job_kind { JOB_ITEMS, JOB_WORK, JOB_COMMIT };
 
@@ -37,6 +37,7 @@ struct state_job {
     char why[512];
     int64_t next_due_ms;
     bool wants_work, wants_commit, has_changes;
+    bool is_unfinished;           /* COMMIT: only a part was written back, another job goes on */
     struct hf_store_meta durable; /* COMMIT: its configuration is in `configuration` */
     struct hf_buf configuration;
     struct state_job *next; /* in the pool */
@@ -87,6 +88,7 @@ static struct state_job *job_new(struct hf_state *st, enum job_kind kind)
     j->n = j->n_done = 0;
     j->entry_bytes = j->last_index = 0;
     j->err = 0;
+    j->is_unfinished = false;
     return j;
 }
 
@@ -158,6 +160,9 @@ static void run_commit(struct state_job *j)
     const struct hf_store_meta *meta;
     const char *text;
 
+    j->is_unfinished = !hf_store_prepare_commit(j->st->store, WORK_BUDGET_US);
+    if (j->is_unfinished)
+        return;
     j->err = hf_store_commit(j->st->store);
     if (j->err != 0) {
         hf_store_error(j->st->store, &text);
@@ -285,7 +290,7 @@ static void fail(struct hf_state *st, const struct state_job *j)
 /* What the store needs next, told by the job that saw it last. */
 static void maintain(struct hf_state *st, const struct state_job *j)
 {
-    if (j->wants_commit || st->is_commit_asked)
+    if ((j->wants_commit && j->kind != JOB_COMMIT) || st->is_commit_asked)
         submit_maintenance(st, JOB_COMMIT);
     else if (j->wants_work)
         submit_maintenance(st, JOB_WORK);
@@ -306,7 +311,9 @@ static void finish_job(struct hf_job *job)
         fail(st, j);
     } else if (!st->is_failed) {
         report_due(st, j->next_due_ms);
-        if (j->kind == JOB_COMMIT && st->events.on_durable)
+        if (j->kind == JOB_COMMIT && j->is_unfinished)
+            st->is_commit_asked = true;
+        else if (j->kind == JOB_COMMIT && st->events.on_durable)
             st->events.on_durable(st->events.data, &j->durable);
         if (!st->is_closing)
             maintain(st, j);

@@ -21,7 +21,11 @@
 
 #define CHECKPOINT_PAGES      4096          /* 16 MiB of WAL */
 #define TRANSACTION_WAL_BYTES (64ull << 20) /* estimated; more asks for a commit */
-#define WAL_KEEP_BYTES        (32u << 20)   /* the WAL file is cut back to this after a larger transaction */
+#define WAL_KEEP_BYTES        (32u << 20)   /* a WAL file larger than this is cut off after its checkpoint */
+#define BUSY_TIMEOUT_MS       2000          /* someone looks at the live file, against advice */
+#define WORK_BYTES_PER_US     256u          /* 4 us for a small row, which counts as 1 KiB */
+#define SMALL_ROW_BYTES       1024u
+#define PREPARE_BYTES_MIN     (256u << 10) /* less than this is written by the commit itself */
 
 static const char schema_sql[] = "CREATE TABLE keys ("
                                  "slot INTEGER PRIMARY KEY, "
@@ -337,7 +341,7 @@ static void flush_batch(struct hf_store *s, uint64_t bytes)
     while (c->flush_pos < batch->n && spent < bytes && s->err == 0) {
         struct row *r = batch->at[c->flush_pos++].row;
         if (r) {
-            spent += r->size < 1024 ? 1024 : r->size;
+            spent += r->size < SMALL_ROW_BYTES ? SMALL_ROW_BYTES : r->size;
             store_write_row(s, r);
         }
     }
@@ -394,8 +398,32 @@ void hf_store_work(struct hf_store *s, uint64_t budget_us)
         return;
     if (!has_batch(s))
         cache_start_batch(&s->cache);
-    flush_batch(s, (budget_us ? budget_us : 1) * 256); /* about 4 us for a small row */
+    flush_batch(s, budget_us * WORK_BYTES_PER_US);
     store_update_gauges(s);
+}
+
+/* Bounded whatever comes in meanwhile: what is dirty at the start is written in at most 32 calls, then the commit
+ * takes the rest. */
+bool hf_store_prepare_commit(struct hf_store *s, uint64_t budget_us)
+{
+    uint64_t bytes = budget_us * WORK_BYTES_PER_US;
+
+    if (s->err != 0)
+        return true;
+    if (s->prepare_calls_left == 0) {
+        if (s->cache.dirty_bytes < PREPARE_BYTES_MIN)
+            return true;
+        s->prepare_calls_left = 32;
+        s->prepare_bytes = 0;
+        for (unsigned list = LIST_NONE + 1; list < LIST_N; list++)
+            s->prepare_bytes += (uint64_t)s->cache.list[list].n * SMALL_ROW_BYTES;
+        s->prepare_bytes = (s->prepare_bytes + s->cache.dirty_bytes) / 32;
+    }
+    if (!has_batch(s))
+        cache_start_batch(&s->cache);
+    flush_batch(s, bytes > s->prepare_bytes ? bytes : s->prepare_bytes);
+    return --s->prepare_calls_left == 0 || s->cache.dirty_bytes < PREPARE_BYTES_MIN ||
+           hf_store_dirty_bytes(s) >= 2 * TRANSACTION_WAL_BYTES;
 }
 
 uint64_t hf_store_dirty_bytes(const struct hf_store *s)
@@ -458,10 +486,16 @@ static void checkpoint(struct hf_store *s)
 
     /* PASSIVE: a foreign reader of the file makes it incomplete, which costs space and nothing else. */
     rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &n_log, &n_done);
+    if (rc == SQLITE_OK && n_log == n_done) {
+        s->wal_pages = 0;
+        if ((uint64_t)n_log * STORE_PAGE_BYTES > WAL_KEEP_BYTES) {
+            sqlite3_busy_timeout(s->db, 0); /* with a reader in the way it is cut by the next transaction instead */
+            rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+            sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
+        }
+    }
     if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED)
         store_poison(s, rc, "checkpoint failed");
-    else if (n_log == n_done)
-        s->wal_pages = 0;
     hf_histogram_record(s->stats.checkpoint_us, now_us() - started);
 }
 
@@ -486,6 +520,7 @@ int hf_store_commit(struct hf_store *s)
     }
     sqlite3_reset(s->stmt[STMT_COMMIT]);
     s->in_transaction = false;
+    s->prepare_calls_left = 0;
     s->written_rows = s->written_bytes = 0;
     copy_meta(&s->durable_meta, &s->durable_configuration, &s->meta);
     hf_histogram_record(s->stats.commit_us, now_us() - started);
@@ -752,7 +787,7 @@ static int open_database(const struct opening *o, const struct hf_store_config *
 
     if (rc != SQLITE_OK)
         return open_failed_sqlite(o, rc, "cannot open the state database");
-    sqlite3_busy_timeout(s->db, 2000);
+    sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
     err = identify(o, &is_new);
     if (err == 0)
         err = configure(o, config, is_new);

@@ -182,6 +182,8 @@ struct hf_store {
     int64_t db_due_ms; /* no row in the database expires before this; 0 = none expires */
 
     uint64_t written_rows, written_bytes; /* in the open transaction */
+    uint64_t prepare_bytes;               /* each step of preparing the commit under way writes so much, */
+    unsigned prepare_calls_left;          /* in so many steps at most; 0 = not preparing */
     uint64_t database_pages;              /* as of the last commit */
     int wal_pages;                        /* told by the last commit */
 

@@ -120,6 +120,9 @@ bool hf_store_wants_work(const struct hf_store *s);
 bool hf_store_wants_commit(const struct hf_store *s);
 /* Dirty bytes (rows not yet written to SQLite plus those written but not committed). */
 uint64_t hf_store_dirty_bytes(const struct hf_store *s);
+/* Writes a part of what the next commit would have to write, so that the commit itself is short. True when the commit
+ * should follow now. */
+bool hf_store_prepare_commit(struct hf_store *s, uint64_t budget_us);
 /* Write back all, commit under synchronous=FULL (R14 a). Afterwards durable_index == applied_index. */
 HF_MUST_CHECK int hf_store_commit(struct hf_store *s);
 /* Everything up to this index survives a power loss. */
