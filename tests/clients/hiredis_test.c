@@ -92,7 +92,8 @@ int main(int argc, char **argv)
         need(r && r->type == REDIS_REPLY_STRING, "GET of the counter");
         value = atoll(r->str);
         freeReplyObject(r);
-        printf("hiredis: counter %lld, acknowledged %lld, unknown %lld, refused %lld\n", value, acked, unknown, refused);
+        printf("hiredis: counter %lld, acknowledged %lld, unknown %lld, refused %lld\n", value, acked, unknown,
+               refused);
         need(value >= acked && value <= acked + unknown, "the counter does not add up");
         break;
     }

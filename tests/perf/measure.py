@@ -192,7 +192,8 @@ def soak():
         began, early = time.monotonic(), None
         fill(port, OPTIONS.keys)
         while time.monotonic() - began < OPTIONS.minutes * 60:
-            for command in (("SET", "key:__rand_int__", VALUE), ("GET", "key:__rand_int__"), ("DEL", "key:__rand_int__")):
+            key = "key:__rand_int__"
+            for command in (("SET", key, VALUE), ("GET", key), ("DEL", key)):
                 subprocess.run(["redis-benchmark", "-p", str(port), "-c", "50", "-P", "8", "-n", "200000", "-r",
                                 str(OPTIONS.keys), "-q", *command], capture_output=True, check=True)
             now = [round(rss_mb(n), 1) for n in c.nodes]

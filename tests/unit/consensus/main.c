@@ -1,3 +1,4 @@
+/* main.c: runs the suites of consensus. */
 #include "suites.h"
 
 #include <stdlib.h>
