@@ -1,6 +1,8 @@
+# shellcheck shell=bash
 # Sourced by deploy/quickstart and tests/run: installs Debian packages, and only those that are missing.
 # On Debian 12 libraft comes from bookworm-backports, whose mirror is taken from the machine's own sources.
 
+# shellcheck disable=SC2034 # for those who source this
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libraft-dev libuv1-dev libsqlite3-dev libmicrohttpd-dev
 libxxhash-dev libhiredis-dev libedit-dev"
 
@@ -31,23 +33,26 @@ raft_is_new_enough() {
     dpkg --compare-versions "$(dpkg-query -W -f='${Version}' libraft-dev 2>/dev/null || echo 0)" ge 0.22.1
 }
 
-# The mirror that serves plain bookworm here, in the form of its own source file.
+# What apt is set up to read, in either style of source files and also before its first update, as lines
+# release|component|uri.
+apt_sources() {
+    # shellcheck disable=SC2016 # apt fills these in
+    apt-get indextargets --no-release-info --format '$(RELEASE)|$(COMPONENT)|$(REPO_URI)' 'Created-By: Packages' |
+        sort -u
+}
+
+# The mirror that serves plain bookworm here serves its backports too, signed with the same key.
 add_backports() {
-    local uri signed
-    grep -rqs 'bookworm-backports' /etc/apt/sources.list /etc/apt/sources.list.d && return 0
-    uri=$(awk '/^URIs:/ {u=$2} /^Suites:.*bookworm( |$)/ && u {print u; exit}' /etc/apt/sources.list.d/*.sources 2>/dev/null)
-    signed=$(awk '/^Signed-By:/ {print $2; exit}' /etc/apt/sources.list.d/*.sources 2>/dev/null)
-    [ -n "$uri" ] || uri=$(sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([a-z]*:[^ ]*\) bookworm .*/\2/p' /etc/apt/sources.list \
-        /etc/apt/sources.list.d/*.list 2>/dev/null | head -n 1)
+    local uri key=/usr/share/keyrings/debian-archive-keyring.gpg
+    apt_sources | grep -q '^bookworm-backports|main|' && return 0
+    uri=$(apt_sources | sed -n '/^bookworm|main|cdrom:/d; s,/$,,; s/^bookworm|main|//p' | head -n 1)
     if [ -z "$uri" ]; then
         echo "no Debian mirror for bookworm in /etc/apt: enable bookworm-backports by hand and run this again" >&2
         return 1
     fi
-    step "enabling bookworm-backports (for libraft 0.22)"
-    {
-        printf 'Types: deb\nURIs: %s\nSuites: bookworm-backports\nComponents: main\n' "$uri"
-        printf 'Signed-By: %s\n' "${signed:-/usr/share/keyrings/debian-archive-keyring.gpg}"
-    } | $SUDO tee /etc/apt/sources.list.d/holdfast-backports.sources >/dev/null
+    step "enabling bookworm-backports (for libraft 0.22) from $uri"
+    printf 'Types: deb\nURIs: %s\nSuites: bookworm-backports\nComponents: main\nSigned-By: %s\n' "$uri" "$key" |
+        $SUDO tee /etc/apt/sources.list.d/holdfast-backports.sources >/dev/null
 }
 
 # install_packages NAME...: what is missing of it.
