@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 /* How often free disk space is looked at. */
-#define HF_SPACE_CHECK_MS 500u
+#define HF_SPACE_CHECK_MS 100u
 
 struct hf_node {
     struct hf_env *env;

@@ -45,7 +45,7 @@ def test_bulk_limit_at_its_edge():
     with Cluster(1, extra=["--proto-max-bulk-len", "1mb"]) as c:
         conn = c.nodes[0].conn()
         assert conn.call("SET", "k", b"x" * (1 << 20)) == "OK"
-        conn.send("SET", "k", b"x" * ((1 << 20) + 1))
+        conn.raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1048577\r\n")
         reply = conn.read()
         assert isinstance(reply, ReplyError) and "invalid bulk length" in str(reply), reply
         assert c.nodes[0].call("STRLEN", "k") == 1 << 20
@@ -218,6 +218,11 @@ def test_damaged_files_are_named():
         refused(n, segment)
         shutil.rmtree(n.dir)
         shutil.copytree(saved, n.dir)
+        n.start()
+        c.same_digest()
+        n.stop()                         # cleanly: the write-ahead log is folded into the database
+        shutil.rmtree(saved)
+        shutil.copytree(n.dir, saved)
         database = next(f for f in os.listdir(n.dir) if f.endswith(".db"))
         with open(os.path.join(n.dir, database), "r+b") as f:
             f.write(b"not a database at all")
@@ -236,7 +241,7 @@ def test_disk_full_while_writing():
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=160m", "tmpfs", mount], check=True)
     try:
         small = ["--journal-segment-bytes", "4mb", "--journal-retain-bytes", "4mb", "--snapshot-journal-bytes", "4mb",
-                 "--min-free-disk", "48mb"]
+                 "--min-free-disk", "80mb", "--commit-bytes", "8mb"]
         with Cluster(1, extra=small, dir=mount) as c:
             n = c.nodes[0]
             conn = n.conn()

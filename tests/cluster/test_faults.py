@@ -112,7 +112,7 @@ def test_clean_stop_of_leader_hands_over():
         load = Load(c, writers=4).start()
         load.wait_acks(200)
         leader = c.leader()
-        elections = sum(int(n.http("/metrics")[1].split("holdfast_raft_elections_total ")[1].split("\n")[0])
+        elections = sum(int(n.http("/metrics")[1].split("\nholdfast_raft_elections_total ")[1].split("\n")[0])
                         for n in c.nodes if n is not leader)
         began = time.monotonic()
         assert leader.stop() == 0, "a clean stop must exit with 0"
