@@ -80,7 +80,9 @@ struct hf_row {
     struct hf_slice value; /* borrowed until the next call on the store */
 };
 
-#define HF_KEY_BYTES_MAX (512ull << 20)
+/* Longer keys must be refused before they are proposed: SQLite holds at most 10^9 bytes in one row, and a value may
+ * have 512 MiB. */
+#define HF_KEY_BYTES_MAX (256ull << 20)
 
 /* Live row of a key; false when absent or dead. */
 bool hf_store_get(struct hf_store *s, struct hf_slice key, struct hf_row *row);
