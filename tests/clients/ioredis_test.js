@@ -6,8 +6,8 @@ const assert = require('node:assert');
 const ports = process.argv.slice(2).map(Number);
 
 function connect(port) {
-  const client = new Redis({ port, host: '127.0.0.1', maxRetriesPerRequest: 0, autoResendUnfulfilledCommands: false,
-    commandTimeout: 15000,
+  const client = new Redis({ port, host: '127.0.0.1', maxRetriesPerRequest: 0,
+    commandTimeout: 20000,
     retryStrategy: () => 50 });
   client.on('error', () => {});
   return client;
