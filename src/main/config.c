@@ -5,6 +5,7 @@
 #include "base/util.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stddef.h>
@@ -337,6 +338,10 @@ static bool load_line(struct hf_config *c, char *line, char *err, size_t err_siz
             snprintf(err, err_size, "%s: a closing quote is missing", s->name);
             return false;
         }
+        if (end[1 + strspn(end + 1, " \t")] != 0) {
+            snprintf(err, err_size, "%s: text follows the closing quote", s->name);
+            return false;
+        }
         *end = 0;
     } else {
         end = value + strlen(value);
@@ -355,7 +360,8 @@ static bool load_file(struct hf_config *c, const char *path, char *err, size_t e
     FILE *f = fopen(path, "re");
 
     if (!f) {
-        snprintf(err, err_size, "cannot read the configuration file %s: %s", path, hf_strerror(HF_E_NOENT));
+        snprintf(err, err_size, "cannot read the configuration file %s: %s", path,
+                 hf_strerror(hf_err_from_errno(errno)));
         return false;
     }
     while (ok && getline(&line, &cap, f) >= 0) {
@@ -364,6 +370,11 @@ static bool load_file(struct hf_config *c, const char *path, char *err, size_t e
         ok = load_line(c, line, why, sizeof why);
         if (!ok)
             snprintf(err, err_size, "%s:%u: %s", path, number, why);
+    }
+    if (ok && ferror(f)) {
+        ok = false;
+        snprintf(err, err_size, "cannot read the configuration file %s: %s", path,
+                 errno == EISDIR ? "it is a directory" : hf_strerror(hf_err_from_errno(errno)));
     }
     free(line);
     fclose(f);
@@ -423,6 +434,14 @@ static bool read_flags(int argc, char **argv, struct flag *flags, size_t *n, con
     return true;
 }
 
+static bool check_limits(uint64_t bulk_bytes_max, uint64_t query_bytes_max, char *err, size_t err_size)
+{
+    if (query_bytes_max >= bulk_bytes_max)
+        return true;
+    snprintf(err, err_size, "client-query-buffer-limit must not be below proto-max-bulk-len");
+    return false;
+}
+
 static bool check_together(const struct hf_config *c, char *err, size_t err_size)
 {
     if (c->heartbeat_ms * 4 > c->election_timeout_ms) {
@@ -431,11 +450,7 @@ static bool check_together(const struct hf_config *c, char *err, size_t err_size
                  c->heartbeat_ms, c->election_timeout_ms);
         return false;
     }
-    if (c->query_bytes_max < c->bulk_bytes_max) {
-        snprintf(err, err_size, "client-query-buffer-limit must not be below proto-max-bulk-len");
-        return false;
-    }
-    return true;
+    return check_limits(c->bulk_bytes_max, c->query_bytes_max, err, err_size);
 }
 
 int hf_config_load(struct hf_config *out, int argc, char **argv, enum hf_config_want *want, char *err, size_t err_size)
@@ -641,45 +656,93 @@ static const char *translate(const struct setting *s, const char *value)
     return value;
 }
 
+/* One name and value of CONFIG SET, looked up and checked. */
+struct change {
+    const struct setting *setting; /* or NULL and */
+    int inert;                     /* the index of a Redis parameter without effect */
+    const char *name;
+    uint64_t number;
+    char value[INERT_VALUE_MAX + 1];
+};
+
+static bool read_change(struct change *out, struct hf_slice name, struct hf_slice value, char *err, size_t err_size)
+{
+    const struct setting *s = find_live(name);
+    char why[256] = "";
+
+    out->setting = s;
+    out->inert = s ? -1 : find_inert(name);
+    out->number = 0;
+    if (!s && out->inert < 0) {
+        snprintf(err, err_size, "Unknown option or number of arguments for CONFIG SET - '%.*s'",
+                 (int)(name.len < 80 ? name.len : 80), (const char *)name.ptr);
+        return false;
+    }
+    out->name = s ? s->name : redis_parameters[out->inert].name;
+    if (value.len > INERT_VALUE_MAX || (value.len > 0 && memchr(value.ptr, 0, value.len)))
+        snprintf(why, sizeof why, "the value is too long or has a zero byte");
+    else if (s && !s->is_live)
+        snprintf(why, sizeof why, "can't set immutable config");
+    if (!*why) {
+        snprintf(out->value, sizeof out->value, "%.*s", (int)value.len, value.len ? (const char *)value.ptr : "");
+        if (!s || check(s, translate(s, out->value), &out->number, why, sizeof why))
+            return true;
+    }
+    snprintf(err, err_size, "CONFIG SET failed (possibly related to argument '%s') - %s", out->name, why);
+    return false;
+}
+
+/* What the changes do together: no name twice, and limits that fit each other. */
+static bool check_changes(const struct hf_config *c, const struct change *changes, uint32_t n, char *err,
+                          size_t err_size)
+{
+    uint64_t bulk_bytes_max = c->bulk_bytes_max, query_bytes_max = c->query_bytes_max;
+    char why[160];
+
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t k = 0; k < i; k++) {
+            if (changes[i].name == changes[k].name) {
+                snprintf(err, err_size, "CONFIG SET failed (possibly related to argument '%s') - duplicate parameter",
+                         changes[i].name);
+                return false;
+            }
+        }
+        if (changes[i].setting && changes[i].setting->offset == AT(bulk_bytes_max))
+            bulk_bytes_max = changes[i].number;
+        if (changes[i].setting && changes[i].setting->offset == AT(query_bytes_max))
+            query_bytes_max = changes[i].number;
+    }
+    if (check_limits(bulk_bytes_max, query_bytes_max, why, sizeof why))
+        return true;
+    snprintf(err, err_size, "CONFIG SET failed - %s", why);
+    return false;
+}
+
 bool hf_config_set(struct hf_config *c, const struct hf_slice *names, const struct hf_slice *values, uint32_t n,
                    char *err, size_t err_size)
 {
-    /* First pass checks everything, the second changes it. */
-    for (int pass = 0; pass < 2; pass++) {
-        for (uint32_t i = 0; i < n; i++) {
-            const struct setting *s = find_live(names[i]);
-            int inert = s ? -1 : find_inert(names[i]);
-            char value[INERT_VALUE_MAX + 1], why[256];
-            uint64_t number = 0;
+    struct change *changes;
+    bool ok = true;
 
-            if (!s && inert < 0) {
-                snprintf(err, err_size, "Unknown option or number of arguments for CONFIG SET - '%.*s'",
-                         (int)(names[i].len < 80 ? names[i].len : 80), (const char *)names[i].ptr);
-                return false;
-            }
-            if (values[i].len > INERT_VALUE_MAX ||
-                memchr(values[i].ptr ? (const char *)values[i].ptr : "", 0, values[i].len)) {
-                snprintf(err, err_size, "CONFIG SET failed (possibly related to argument '%s') - value is too long",
-                         s ? s->name : redis_parameters[inert].name);
-                return false;
-            }
-            snprintf(value, sizeof value, "%.*s", (int)values[i].len, values[i].len ? (const char *)values[i].ptr : "");
-            if (s && !s->is_live) {
-                snprintf(err, err_size,
-                         "CONFIG SET failed (possibly related to argument '%s') - can't set immutable config", s->name);
-                return false;
-            }
-            if (s && !check(s, translate(s, value), &number, why, sizeof why)) {
-                snprintf(err, err_size, "CONFIG SET failed (possibly related to argument '%s') - %s", s->name, why);
-                return false;
-            }
-            if (pass == 1 && s && !assign(c, s, translate(s, value), why, sizeof why))
-                return false;
-            if (pass == 1 && !s) {
-                hf_free(c->inert->value[inert]);
-                c->inert->value[inert] = hf_strdup(value);
-            }
+    /* Twice the same name is refused, so more pairs than names cannot be right; this bounds the memory. */
+    if (n > N_SETTINGS + N_INERT) {
+        snprintf(err, err_size, "CONFIG SET failed - too many parameters");
+        return false;
+    }
+    changes = hf_calloc((size_t)n + 1, sizeof *changes);
+    for (uint32_t i = 0; i < n && ok; i++)
+        ok = read_change(&changes[i], names[i], values[i], err, err_size);
+    ok = ok && check_changes(c, changes, n, err, err_size);
+    for (uint32_t i = 0; i < n && ok; i++) {
+        const struct change *change = &changes[i];
+
+        if (change->setting) {
+            ok = assign(c, change->setting, translate(change->setting, change->value), err, err_size);
+        } else {
+            hf_free(c->inert->value[change->inert]);
+            c->inert->value[change->inert] = hf_strdup(change->value);
         }
     }
-    return true;
+    hf_free(changes);
+    return ok;
 }
