@@ -755,6 +755,36 @@ START_TEST(test_leader_change_waits_for_answers)
 }
 END_TEST
 
+/* A client that goes to another leader leaves nothing behind at the old one. */
+START_TEST(test_new_leader_ends_the_lane_at_the_old_one)
+{
+    struct hf_lane *lane;
+    struct request *r;
+
+    begin();
+    role(HF_ROLE_FOLLOWER, 4, 2);
+    lane = hf_lane_open(d);
+    r = submit(lane, "set a 1");
+    carry();
+    answer(0);
+    carry();
+    check_done(r, "set a 1");
+    consensus.links[3] = &from2;
+    role(HF_ROLE_FOLLOWER, 5, 3);
+    r = submit(lane, "set a 2");
+    carry();
+    ck_assert_uint_eq(n_arrived, 2);
+    ck_assert_uint_eq(n_remote_ends, 1);
+    answer(1);
+    carry();
+    check_done(r, "set a 2");
+    hf_lane_close(lane, release);
+    carry();
+    ck_assert_uint_eq(n_remote_ends, 2);
+    end();
+}
+END_TEST
+
 /* The stream to the leader breaks: writes are UNKNOWN and never sent again, reads are. */
 START_TEST(test_lost_stream)
 {
@@ -1327,6 +1357,7 @@ int main(void)
     tcase_add_test(t, test_follower_forwards_in_order);
     tcase_add_test(t, test_refused_commands_return_in_order);
     tcase_add_test(t, test_leader_change_waits_for_answers);
+    tcase_add_test(t, test_new_leader_ends_the_lane_at_the_old_one);
     tcase_add_test(t, test_lost_stream);
     tcase_add_test(t, test_invalid_answer);
     tcase_add_test(t, test_no_leader_in_time);

@@ -1,3 +1,4 @@
+/* main.c: runs the suites of propose. */
 #include "suites.h"
 
 #include "base/log.h"

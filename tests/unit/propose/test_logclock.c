@@ -45,6 +45,31 @@ START_TEST(test_start_with_a_wrong_wall_clock_goes_on_from_the_log)
 }
 END_TEST
 
+/* Not even when it is ahead of the log, by however it comes about. */
+START_TEST(test_start_with_a_wrong_wall_clock_stays_with_the_log)
+{
+    struct hf_logclock c;
+
+    hf_logclock_start(&c, WALL - 5000, WALL + HOUR, -HOUR, BOOT);
+    ck_assert_int_eq(hf_logclock_now(&c, WALL + HOUR, -HOUR, BOOT), WALL - 5000);
+}
+END_TEST
+
+/* A wall clock that jumps between two readings of one stretch does not take the clock back. */
+START_TEST(test_jumping_wall_never_takes_it_back)
+{
+    struct hf_logclock c;
+    int64_t last = 0, now;
+
+    hf_logclock_start(&c, 0, WALL, 0, BOOT);
+    for (uint64_t us = 0; us < 200000; us += 3) {
+        now = hf_logclock_now(&c, us % 2 ? WALL + HOUR : WALL - HOUR, 0, BOOT + us);
+        ck_assert_int_ge(now, last);
+        last = now;
+    }
+}
+END_TEST
+
 /* A jump of the wall clock, either way, moves the log clock by at most a tenth of the time that passes, and it goes on
  * moving. */
 START_TEST(test_wall_jump_is_slewed)
@@ -166,6 +191,8 @@ Suite *logclock_suite(void)
     tcase_add_test(t, test_start_without_log_time_is_wall_clock);
     tcase_add_test(t, test_start_takes_the_later_of_log_and_wall);
     tcase_add_test(t, test_start_with_a_wrong_wall_clock_goes_on_from_the_log);
+    tcase_add_test(t, test_start_with_a_wrong_wall_clock_stays_with_the_log);
+    tcase_add_test(t, test_jumping_wall_never_takes_it_back);
     tcase_add_test(t, test_wall_jump_is_slewed);
     tcase_add_test(t, test_frequent_readings_are_steered_too);
     tcase_add_test(t, test_catches_up_with_the_wall_clock_and_stays);

@@ -391,6 +391,29 @@ START_TEST(test_skipped_index_is_unknown)
 }
 END_TEST
 
+/* The nonce names the proposal: what stands at our place without it is not ours, and nobody knows about ours. */
+START_TEST(test_foreign_nonce_is_unknown)
+{
+    struct hf_entry_writer w = {0};
+
+    begin();
+    lead(1);
+    must_ask(&asked[0]);
+    test_env_turn(&te);
+    hf_log_entry_unref(consensus.log[1]);
+    hf_entry_begin(&w);
+    ck_assert(hf_entry_add(&w, 1, hf_slice("x", 1)));
+    consensus.log[1] = hf_entry_finish(&w, 99, 123456, 1);
+    consensus.log[1]->index = consensus.log[1]->term = 1;
+    hf_entry_writer_free(&w);
+    test_consensus_commit(&consensus, 1);
+    test_state_apply(&state, 1);
+    ck_assert_int_eq(asked[0].calls, 1);
+    ck_assert_int_eq(asked[0].fate, HF_FATE_UNKNOWN);
+    end();
+}
+END_TEST
+
 /* Leadership is being handed over: commands wait, and go when it failed, or are refused when it did not. */
 START_TEST(test_transfer_holds_commands)
 {
@@ -641,6 +664,7 @@ Suite *propose_suite(void)
     tcase_add_test(t, test_no_commit_in_time_is_unknown);
     tcase_add_test(t, test_committed_entry_does_not_time_out);
     tcase_add_test(t, test_skipped_index_is_unknown);
+    tcase_add_test(t, test_foreign_nonce_is_unknown);
     tcase_add_test(t, test_transfer_holds_commands);
     tcase_add_test(t, test_submit_not_leader_refuses);
     tcase_add_test(t, test_full_state_queue_pauses_delivery);
