@@ -7,7 +7,7 @@ const ports = process.argv.slice(2).map(Number);
 
 function connect(port) {
   const client = new Redis({ port, host: '127.0.0.1', maxRetriesPerRequest: 0,
-    commandTimeout: 20000,
+    commandTimeout: 3000,
     retryStrategy: () => 50 });
   client.on('error', () => {});
   return client;
