@@ -17,6 +17,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define CHECKPOINT_PAGES      4096          /* 16 MiB of WAL */
@@ -655,8 +656,11 @@ static int configure(const struct opening *o, const struct hf_store_config *conf
     bool is_wal;
     int rc;
 
-    if (is_new)
+    if (is_new) {
         sqlite3_exec(s->db, "PRAGMA page_size = 4096", NULL, NULL, NULL);
+        if (!config->vfs && chmod(config->path, 0640) != 0) /* before the WAL is made: it takes over the mode */
+            return open_failed(o, HF_E_PERM, "cannot set the file's mode");
+    }
     rc = query_is_wal(s, &is_wal);
     if (rc == SQLITE_OK && !is_wal) { /* a VFS without shared memory (tests): its index lives on the heap then */
         rc = sqlite3_exec(s->db, "PRAGMA locking_mode = EXCLUSIVE", NULL, NULL, NULL);

@@ -202,6 +202,26 @@ START_TEST(test_empty_store_has_nothing_at_index_0)
 }
 END_TEST
 
+START_TEST(test_files_are_not_readable_by_everyone)
+{
+    struct hf_store *s = open_store();
+    static const char *const names[] = {"a.db", "a.db-wal", "a.db-shm"};
+    char path[128];
+    struct stat st;
+
+    begin(s, 1);
+    put(s, "k", "v", 0);
+    end(s);
+    ck_assert_int_eq(hf_store_commit(s), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        ck_assert_int_eq(stat(path, &st), 0);
+        ck_assert_int_eq(st.st_mode & 0027, 0);
+    }
+    hf_store_close(s);
+}
+END_TEST
+
 START_TEST(test_log_time_never_goes_back)
 {
     struct hf_store *s = open_store();
@@ -829,6 +849,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(tc, make_dir, remove_dir);
     tcase_set_timeout(tc, 300);
     tcase_add_test(tc, test_empty_store_has_nothing_at_index_0);
+    tcase_add_test(tc, test_files_are_not_readable_by_everyone);
     tcase_add_test(tc, test_log_time_never_goes_back);
     tcase_add_test(tc, test_expiry_goes_by_time_then_key_and_stops_at_the_limit);
     tcase_add_test(tc, test_persisted_key_outlives_its_old_expiry);
