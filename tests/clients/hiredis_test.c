@@ -1,6 +1,7 @@
 /* hiredis against a cluster, through the death of the leader. Usage: hiredis_test PORT...; the runner kills the
  * leader when this prints READY. */
 #include <hiredis/hiredis.h>
+#include <holdfast/errors.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,7 +73,7 @@ int main(int argc, char **argv)
         if (r->type == REDIS_REPLY_INTEGER) {
             acked++;
             after += is_killed;
-        } else if (strncmp(r->str, "UNKNOWN", 7) == 0) {
+        } else if (holdfast_may_have_happened(r->str)) {
             unknown++;
         } else {
             refused++;
