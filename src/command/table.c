@@ -211,6 +211,19 @@ const struct hf_command *const *hf_command_all(void)
     return table.all;
 }
 
+/* Larger keys could not be stored beside the largest value (store.h). Checked before a key can enter the log. */
+static bool has_oversized_key(const struct hf_command *cmd, const struct hf_args *args)
+{
+    int32_t last = cmd->keys.last < 0 ? (int32_t)args->n + cmd->keys.last : cmd->keys.last;
+
+    if (cmd->keys.first == 0)
+        return false;
+    for (int32_t i = cmd->keys.first; i <= last && i < (int32_t)args->n; i += cmd->keys.step)
+        if (args->at[i].len > HF_KEY_BYTES_MAX)
+            return true;
+    return false;
+}
+
 int hf_command_plan(const struct hf_command *cmd, struct hf_plan *plan, const struct hf_args *args)
 {
     int rc;
@@ -220,6 +233,10 @@ int hf_command_plan(const struct hf_command *cmd, struct hf_plan *plan, const st
     plan->refusal.buf.len = 0;
     plan->refusal.discard = false;
     plan->op = cmd->op;
+    if (has_oversized_key(cmd, args)) {
+        hf_reply_error(&plan->refusal, "ERR key is longer than 268435456 bytes");
+        return -1;
+    }
     rc = cmd->plan(plan, args);
     /* A refusal without a text, or a text without a refusal, would leave the client without its answer. */
     HF_ASSERT((rc != 0) == (plan->refusal.buf.len != 0));

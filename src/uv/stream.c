@@ -142,15 +142,16 @@ static struct stream *stream_new(struct uv_env *e, enum stream_state state)
     return st;
 }
 
-/* None of these is worth losing a connection for. */
-static void set_options(struct stream *st)
+/* None of these is worth losing a connection for. Only streams that we dialed (to other nodes) give up on
+ * unacknowledged bytes: the same limit would disconnect a client that does not read its replies for a while. */
+static void set_options(struct stream *st, bool is_outgoing)
 {
     unsigned timeout_ms = USER_TIMEOUT_MS;
     uv_os_fd_t fd;
 
     uv_tcp_nodelay(&st->tcp, 1);
     uv_tcp_keepalive(&st->tcp, 1, KEEPALIVE_S);
-    if (uv_fileno((uv_handle_t *)&st->tcp, &fd) == 0)
+    if (is_outgoing && uv_fileno((uv_handle_t *)&st->tcp, &fd) == 0)
         setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
 }
 
@@ -307,7 +308,7 @@ static void finish_open(struct stream *st)
     hf_free(st->addresses);
     st->addresses = NULL;
     st->state = STREAM_OPEN;
-    set_options(st);
+    set_options(st, true);
     send_out(st); /* what was written while connecting */
     if (st->state == STREAM_OPEN && st->pub.events->on_open != NULL)
         st->pub.events->on_open(&st->pub);
@@ -436,7 +437,7 @@ struct stream *hf_uv_stream_adopt(struct uv_env *e, int fd)
     HF_ASSERT(rc == 0); /* fails only for what is no socket */
     st->deadline.data = st;
     st->deadline.cb = on_deadline;
-    set_options(st);
+    set_options(st, false);
     return st;
 }
 

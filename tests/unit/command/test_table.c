@@ -175,6 +175,23 @@ START_TEST(test_payload_reader_notices_short_payloads)
 }
 END_TEST
 
+/* The limit of the store is met before a key can enter the log. Only its length is looked at, so none is made. */
+START_TEST(test_plan_refuses_keys_that_the_store_cannot_hold)
+{
+    struct hf_slice words[] = {hf_slice_str("MSET"), hf_slice_str("a"), hf_slice_str("1"),
+                               hf_slice("k", HF_KEY_BYTES_MAX + 1), hf_slice_str("2")};
+    struct hf_args args = {words, 5};
+    struct hf_plan plan = {0};
+    const struct hf_command *cmd = hf_command_find(words[0]);
+
+    ck_assert_int_ne(hf_command_plan(cmd, &plan, &args), 0);
+    ck_assert_int_eq(hf_reply_first_tag(hf_buf_slice(&plan.refusal.buf)), HF_REPLY_ERROR);
+    words[3].len = 1;
+    ck_assert_int_eq(hf_command_plan(cmd, &plan, &args), 0);
+    hf_plan_free(&plan);
+}
+END_TEST
+
 Suite *suite_table(void)
 {
     Suite *s = suite_create("table");
@@ -185,6 +202,7 @@ Suite *suite_table(void)
     tcase_add_test(tc, test_find_takes_any_case_and_no_other_name);
     tcase_add_test(tc, test_doc_notation_is_parsed);
     tcase_add_test(tc, test_payload_reader_notices_short_payloads);
+    tcase_add_test(tc, test_plan_refuses_keys_that_the_store_cannot_hold);
     suite_add_tcase(s, tc);
     return s;
 }
