@@ -335,6 +335,7 @@ static void on_run(struct hf_task *task)
         d->wakes_all = d->wakes_link = d->wakes_room = false;
         if (all) {
             d->deadline_ns = UINT64_MAX;
+            hf_dispatch_watch_former(d);
             wake(d, &d->wait_leader, WAIT_LEADER, true);
         }
         if (all || link)
@@ -362,6 +363,11 @@ static void on_poll(struct hf_timer *timer)
     if ((d->wait_leader.first && has_leader) || d->env->boot_ns(d->env) >= d->deadline_ns)
         d->wakes_all = true;
     on_run(&d->run_task);
+}
+
+static void on_former(struct hf_timer *timer)
+{
+    hf_dispatch_watch_former(timer->data);
 }
 
 /* ---- lanes -------------------------------------------------------------------------------------------- */
@@ -452,9 +458,10 @@ int hf_dispatcher_open(struct hf_env *env, const struct hf_dispatch_config *conf
     hf_prng_seed(&d->prng, env->boot_ns(env));
     d->n_figures = hf_command_count();
     d->figures = hf_calloc(d->n_figures, sizeof *d->figures);
-    d->run_task.data = d->poll_timer.data = d;
+    d->run_task.data = d->poll_timer.data = d->former_timer.data = d;
     d->run_task.cb = on_run;
     d->poll_timer.cb = on_poll;
+    d->former_timer.cb = on_former;
     d->no_leader_total =
         hf_stats_counter(stats, "dispatch_no_leader_total", NULL, "Commands given up because no leader was reached");
     d->overloaded_total = hf_stats_counter(stats, "dispatch_overloaded_total", NULL,
@@ -474,6 +481,7 @@ void hf_dispatcher_close(struct hf_dispatcher *d)
     d->is_closed = true;
     d->env->unpost(d->env, &d->run_task);
     d->env->timer_stop(d->env, &d->poll_timer);
+    d->env->timer_stop(d->env, &d->former_timer);
     for (struct hf_lane *lane = d->lanes; lane; lane = lane->all_next) {
         struct hf_dispatch_req *req;
 

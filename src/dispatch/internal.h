@@ -49,7 +49,8 @@ struct hf_lane {
     uint32_t n, n_in_flight;          /* n: waiting, in flight, and finished but not yet handed out */
     enum lane_kind kind;              /* of those in flight, and where they run */
     uint64_t node_id, term;
-    uint64_t forwarded_to; /* node that holds a lane for us, 0 = none */
+    uint64_t forwarded_to;        /* node that holds a lane for us, 0 = none */
+    uint64_t forwarded_write_seq; /* the last write that left this node */
     bool is_full, is_closed;
     void (*on_ready)(void *data);
     void *ready_data;
@@ -65,6 +66,14 @@ struct gate_batch {
     struct hf_dispatcher *d;
     struct req_list reads;
     struct gate_batch *next; /* spare */
+};
+
+/* A leader that commands were forwarded to, while some of them have no answer. */
+struct destination {
+    struct destination *next;
+    uint64_t node_id, term;
+    uint32_t n;
+    uint64_t former_since_ms; /* it is not the leader any more since then, 0 = it is */
 };
 
 struct hf_dispatcher {
@@ -87,6 +96,8 @@ struct hf_dispatcher {
     uint64_t n_in_flight, next_lane_id;
     uint64_t deadline_ns; /* earliest of the commands in wait_leader and wait_link, UINT64_MAX = none */
     uint64_t refused_term, refused_until_ms;
+    struct destination *destinations;
+    struct hf_timer former_timer;
     uint64_t remote_bytes;
     bool wakes_all, wakes_link, wakes_room, is_waking_room, is_closed;
 
@@ -118,6 +129,8 @@ void hf_dispatch_finish_error(struct hf_dispatch_req *req, int outcome, const ch
 enum hf_wait hf_dispatch_start(struct hf_dispatcher *d, struct hf_lane *lane, struct hf_dispatch_req *req);
 /* Open the gate for the reads that were started in this run. */
 void hf_dispatch_open_gate(struct hf_dispatcher *d);
+/* The role, the term or the leader changed, or time passed: see to commands that a former leader does not answer. */
+void hf_dispatch_watch_former(struct hf_dispatcher *d);
 
 /* remote.c */
 void hf_dispatch_serve_remotes(struct hf_dispatcher *d);

@@ -5,20 +5,32 @@
  *   gate       failed: back to the lane (a read has no effect, so it may always run again)
  *   read       answered; or it met a key that is due and waits for a tick (R4), then reads again. No second gate: the
  *              state has only moved on since the first one.
- *   forwarded  answered; refused: did not happen, back to the lane; lost: UNKNOWN for a write, back for a read */
+ *   forwarded  answered; refused: did not happen, back to the lane; lost: UNKNOWN for a write; a read goes back, unless
+ *              a later write of the lane was sent after it, which may have happened: the read would see the future (R2)
+ *
+ * A former leader has a while to answer what it was sent (it may hang, and its kernel would keep the stream alive for
+ * ever); then its stream is closed, which makes the rest lost. */
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "dispatch/internal.h"
+
+#include <inttypes.h>
 
 /* A node that refused is not asked again in the same term for this long: it knows more than we do, and the news of the
  * next leader is on its way. */
 #define REFUSED_PAUSE_MS 20u
+/* A healthy former leader knows the fate of its last entries as soon as its successor commits. */
+#define FORMER_LEADER_MS 1000u
 
 static const char unknown_proposed[] =
     "UNKNOWN outcome: leadership was lost or the time limit passed while the command was being replicated; it may have "
     "been executed; check before retrying";
 static const char unknown_lost[] = "UNKNOWN outcome: the connection to the leader broke before its answer came; the "
                                    "command may have been executed; check before retrying";
+static const char lost_read[] =
+    "NOLEADER The connection to the leader broke before the answer to this read came; it has "
+    "no effect; retry it";
 static const char unknown_invalid[] = "UNKNOWN outcome: the leader's answer could not be read; the command may have "
                                       "been executed; check before retrying";
 
@@ -240,12 +252,75 @@ static enum hf_wait start_write(struct hf_dispatcher *d, struct hf_lane *lane, s
 
 /* ---- forwarding --------------------------------------------------------------------------------------- */
 
+static void count_forwarded(struct hf_dispatcher *d, uint64_t node_id, uint64_t term)
+{
+    struct destination *to = d->destinations;
+
+    while (to && (to->node_id != node_id || to->term != term))
+        to = to->next;
+    if (to == NULL) {
+        to = hf_calloc(1, sizeof *to);
+        to->node_id = node_id;
+        to->term = term;
+        to->next = d->destinations;
+        d->destinations = to;
+    }
+    to->n++;
+}
+
+static void count_answered(struct hf_dispatcher *d, uint64_t node_id, uint64_t term)
+{
+    struct destination **at = &d->destinations, *to;
+
+    while ((*at)->node_id != node_id || (*at)->term != term)
+        at = &(*at)->next;
+    to = *at;
+    if (--to->n == 0) {
+        *at = to->next;
+        hf_free(to);
+    }
+}
+
+void hf_dispatch_watch_former(struct hf_dispatcher *d)
+{
+    uint64_t leader = hf_consensus_leader(d->consensus), term = hf_consensus_term(d->consensus);
+    uint64_t now_ms = d->env->boot_ms(d->env), next_ms = UINT64_MAX;
+    struct hf_link *silent = NULL;
+
+    for (struct destination *to = d->destinations; to; to = to->next) {
+        uint64_t due_ms;
+
+        if (to->node_id == leader && to->term == term) {
+            to->former_since_ms = 0;
+            continue;
+        }
+        if (to->former_since_ms == 0)
+            to->former_since_ms = now_ms;
+        due_ms = to->former_since_ms + FORMER_LEADER_MS;
+        if (now_ms >= due_ms && silent == NULL) {
+            silent = hf_consensus_proxy_link(d->consensus, to->node_id); /* none: its end was told, or is about to be */
+            HF_LOG_WARN("dispatch", "a former leader does not answer: giving up its stream",
+                        "node=%" PRIu64 " term=%" PRIu64 " commands=%" PRIu32, to->node_id, to->term, to->n);
+            to->former_since_ms = now_ms;
+            due_ms = now_ms + FORMER_LEADER_MS;
+        }
+        if (due_ms < next_ms)
+            next_ms = due_ms;
+    }
+    if (next_ms != UINT64_MAX)
+        d->env->timer_start(d->env, &d->former_timer, next_ms > now_ms ? next_ms - now_ms : 0);
+    /* Last: its end may be told from inside, which changes the list. */
+    if (silent)
+        hf_link_close(silent);
+}
+
 static void on_forwarded(struct hf_proxy_call *call, enum hf_proxy_outcome outcome, struct hf_slice reply)
 {
     struct hf_dispatch_req *req = call->data;
     struct hf_lane *lane = req->lane;
     struct hf_dispatcher *d = lane->d;
 
+    count_answered(d, lane->node_id, lane->term);
     switch (outcome) {
     case HF_PROXY_ANSWERED:
         hf_dispatch_landed(req);
@@ -266,6 +341,8 @@ static void on_forwarded(struct hf_proxy_call *call, enum hf_proxy_outcome outco
         hf_dispatch_landed(req);
         if (req->command->flags & HF_CMD_WRITE)
             hf_dispatch_finish_error(req, OUTCOME_RAN, unknown_lost);
+        else if (lane->forwarded_write_seq > req->seq)
+            hf_dispatch_finish_error(req, OUTCOME_RAN, lost_read);
         else
             hf_dispatch_return(req);
         break;
@@ -302,8 +379,11 @@ static enum hf_wait start_forward(struct hf_dispatcher *d, struct hf_lane *lane,
     rc = hf_proxy_send(d->proxy, link, lane->id, term, &req->args, &req->op.call);
     if (rc == 0) {
         take_off(lane, req, KIND_FORWARDED, leader, term);
+        count_forwarded(d, leader, term);
         req->term = term;
         lane->forwarded_to = leader;
+        if (req->command->flags & HF_CMD_WRITE)
+            lane->forwarded_write_seq = req->seq;
         return WAIT_NOTHING;
     }
     if (rc != HF_E_LIMIT)

@@ -821,6 +821,67 @@ START_TEST(test_lost_stream)
 }
 END_TEST
 
+/* R2: a lost read is not run again when a later write of its lane was sent: that may have happened, and the read
+ * would see what the client asked for only afterwards. */
+START_TEST(test_lost_read_before_a_sent_write)
+{
+    struct hf_lane *lane;
+    struct request *r[4];
+
+    begin();
+    role(HF_ROLE_FOLLOWER, 4, 2);
+    lane = hf_lane_open(d);
+    r[0] = submit(lane, "set a 1");
+    r[1] = submit(lane, "get a");
+    r[2] = submit(lane, "set a 2");
+    r[3] = submit(lane, "get a");
+    carry();
+    ck_assert_uint_eq(n_arrived, 4);
+    hf_proxy_on_link_down(proxy, &to2);
+    consensus.links[2] = NULL;
+    role(HF_ROLE_LEADER, 5, 1);
+    settle();
+    check_prefix(r[0], "UNKNOWN ");
+    check_prefix(r[1], "NOLEADER ");
+    check_prefix(r[2], "UNKNOWN ");
+    check_done(r[3], "read");
+    hf_lane_close(lane, release);
+    end();
+}
+END_TEST
+
+/* A former leader that hangs keeps its stream open but answers nothing: after a while it is given up. One that leads
+ * again in time is not. */
+START_TEST(test_hanging_former_leader)
+{
+    struct hf_lane *lane;
+    struct request *w, *r;
+
+    begin();
+    role(HF_ROLE_FOLLOWER, 4, 2);
+    lane = hf_lane_open(d);
+    w = submit(lane, "set a 1");
+    r = submit(lane, "get a");
+    carry();
+    role(HF_ROLE_FOLLOWER, 4, 0);
+    test_env_pass(&te, 900);
+    role(HF_ROLE_FOLLOWER, 4, 2);
+    test_env_pass(&te, 5000);
+    ck_assert(!to2.is_closed);
+    role(HF_ROLE_LEADER, 5, 1);
+    test_env_pass(&te, 900);
+    ck_assert(!to2.is_closed);
+    test_env_pass(&te, 200);
+    ck_assert(to2.is_closed);
+    hf_proxy_on_link_down(proxy, &to2);
+    settle();
+    check_prefix(w, "UNKNOWN ");
+    check_done(r, "read");
+    hf_lane_close(lane, release);
+    end();
+}
+END_TEST
+
 /* An answer that is no value is not passed on. */
 START_TEST(test_invalid_answer)
 {
@@ -1359,6 +1420,8 @@ int main(void)
     tcase_add_test(t, test_leader_change_waits_for_answers);
     tcase_add_test(t, test_new_leader_ends_the_lane_at_the_old_one);
     tcase_add_test(t, test_lost_stream);
+    tcase_add_test(t, test_lost_read_before_a_sent_write);
+    tcase_add_test(t, test_hanging_former_leader);
     tcase_add_test(t, test_invalid_answer);
     tcase_add_test(t, test_no_leader_in_time);
     tcase_add_test(t, test_leader_in_time);
