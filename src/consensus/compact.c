@@ -167,6 +167,7 @@ void hf_consensus_on_behind(struct hf_consensus *c, uint64_t from, struct hf_sli
     if (!hf_reader_done(&r) || from != hf_consensus_leader(c))
         return;
     (void)match;
+    c->is_behind = true;
     snprintf(c->problem, sizeof c->problem,
              "this node's log ends at %" PRIu64 " but the leader (member %" PRIu64 ") keeps entries from %" PRIu64
              " on: it needs a copy of the state",

@@ -105,6 +105,10 @@ static void carry_out_entries(struct hf_consensus *c)
         entries[i]->index = index + i;
     }
     raft_free(batch[0].batch);
+    if (c->is_behind) {
+        c->is_behind = false;
+        c->problem[0] = 0;
+    }
     if (index < hf_journal_next_index(c->journal)) {
         HF_ASSERT(index > c->commit_index);
         HF_ASSERT(index > c->delivered_index);
@@ -255,8 +259,10 @@ static void tell_role(struct hf_consensus *c)
         c->own_term_index = has_barrier ? hf_journal_next_index(c->journal) - 1 : 0;
         c->ping_sequence += 1; /* answers to pings of an earlier reign must not count */
         c->confirmed_sequence = c->ping_sequence;
-        for (uint32_t i = 0; i < c->n_others; i++)
+        for (uint32_t i = 0; i < c->n_others; i++) {
             c->others[i].acked_sequence = 0;
+            c->others[i].needs_copy = false;
+        }
         hf_counter_add(c->leader_changes, 1);
         ensure_own_term_entry(c);
     }

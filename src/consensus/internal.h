@@ -66,7 +66,7 @@ struct hf_other {
     int64_t wall_offset_ms;  /* its wall clock less ours when it last told */
     uint64_t wall_heard_ms;  /* boot clock of that, 0 = never */
     uint64_t needs_from;     /* lowest index the cluster still needs according to it as leader, 0 = unknown */
-    uint64_t behind_told_ms;
+    bool needs_copy;         /* as leader: it asked for entries that were cut; told so until it has caught up */
     /* outgoing entries */
     struct hf_send_item *waiting_head, *waiting_tail;
     uint32_t n_waiting;
@@ -152,6 +152,7 @@ struct hf_consensus {
 
     struct hf_timer status_timer;
     char problem[256];
+    bool is_behind; /* problem says so; over when entries arrive again */
 
     struct hf_counter *elections, *leader_changes, *appends_dropped, *pings, *gates, *snapshots;
     struct hf_gauge *term_gauge, *commit_gauge, *role_gauge, *delivered_gauge;
@@ -177,6 +178,7 @@ void hf_consensus_send(struct hf_consensus *c, const struct raft_message *m);
 void hf_consensus_send_simple(struct hf_consensus *c, uint64_t to, uint8_t type, struct hf_slice bytes);
 void hf_consensus_drop_sends(struct hf_consensus *c, struct hf_other *o);
 bool hf_consensus_is_mute(const struct hf_consensus *c);
+void hf_consensus_tell_behind(struct hf_consensus *c);
 
 /* receive.c */
 int hf_consensus_listen(struct hf_consensus *c, char *why, size_t why_size);

@@ -317,6 +317,7 @@ void hf_consensus_send_status(struct hf_consensus *c)
         if (hf_peers_link(c->peers, c->others[i].id, HF_CHANNEL_RAFT))
             hf_consensus_send_simple(c, c->others[i].id, HF_MSG_STATUS, hf_buf_slice(&buf));
     hf_buf_free(&buf);
+    hf_consensus_tell_behind(c);
 }
 
 /* R4: median over ourselves (0) and the voters heard of in the last seconds. */
