@@ -55,7 +55,9 @@ static uint64_t keep_from(const struct hf_consensus *c, uint64_t index)
     }
     if (high < from)
         from = high;
-    if (needed != 0 && needed < from) {
+    /* Not known yet (we just started, or the leader is new): whatever the limit allows, for we may be the next leader
+     * of a member that lags. */
+    if (needed < from) {
         low = first;
         high = from;
         while (low < high) {

@@ -92,7 +92,13 @@ void hf_consensus_transfer(struct hf_consensus *c, uint64_t target, uint64_t tim
 
 enum hf_role hf_consensus_role(const struct hf_consensus *c)
 {
-    return c->has_failed ? HF_ROLE_UNAVAILABLE : c->role;
+    if (c->has_failed)
+        return HF_ROLE_UNAVAILABLE;
+    /* Deposed, and the new term not stored yet: the owner is told afterwards, but nothing may count on us any more (it
+     * would be refused, look again, find a leader, and so on for as long as the disk takes). */
+    if (c->role == HF_ROLE_LEADER && c->raft.state != RAFT_LEADER)
+        return HF_ROLE_FOLLOWER;
+    return c->role;
 }
 
 uint64_t hf_consensus_term(const struct hf_consensus *c)

@@ -256,6 +256,11 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
             m.append_entries_result.last_log_index = hf_journal_next_index(c->journal) - 1;
         break;
     case RAFT_REQUEST_VOTE_RESULT:
+        /* An answer to a pre-vote names a term that nobody is in yet. The core takes a late one at its word (it looks
+         * into the part of its state that only a candidate has), and leaves its leader or its reign. */
+        if (c->raft.state != RAFT_CANDIDATE)
+            return;
+        break;
     case RAFT_INSTALL_SNAPSHOT:
         break;
     }

@@ -7,5 +7,6 @@
 Suite *codec_suite(void);
 Suite *identity_suite(void);
 Suite *member_suite(void);
+Suite *rules_suite(void);
 
 #endif
