@@ -14,6 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 
@@ -161,13 +162,19 @@ class Terminal:
         return before
 
     def type(self, text):
+        """The editor shows its prompt a moment before it takes the terminal out of line mode, where keys such as
+        Ctrl-D mean something else: type when it has."""
+        wait_for("the editor", lambda: not termios.tcgetattr(self.fd)[3] & termios.ICANON)
         os.write(self.fd, text.encode())
 
     def end(self):
         """Reads to the end; the exit status."""
         try:
-            while os.read(self.fd, 4096):
-                pass
+            while select.select([self.fd], [], [], PATIENCE)[0]:
+                if not os.read(self.fd, 4096):
+                    break
+            else:
+                raise AssertionError("the tool does not end")
         except OSError:
             pass
         _, status = os.waitpid(self.pid, 0)
