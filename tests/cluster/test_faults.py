@@ -118,7 +118,8 @@ def test_clean_stop_of_leader_hands_over():
         assert leader.stop() == 0, "a clean stop must exit with 0"
         load.wait_acks(100)
         assert "handing leadership over" in leader.log_text()
-        print(f"     handed over and serving again after {time.monotonic() - began:.2f} s, {elections} elections before")
+        took = time.monotonic() - began
+        print(f"     handed over and serving again after {took:.2f} s, {elections} elections before")
         leader.start()
         load.stop().verify()
         c.same_digest()
@@ -240,7 +241,8 @@ def test_follower_that_is_too_far_behind_says_what_it_needs():
             return all(int(n.info()["raft_first_index"]) > first + 1 for n in c.up())
         wait_for("the journal to be cut beyond the dead follower", journals_are_cut, 120)
         behind.start()
-        wait_for("the follower to say that it needs a copy", lambda: "needs a copy of the state" in behind.http("/readyz")[1])
+        wait_for("the follower to say that it needs a copy",
+                 lambda: "needs a copy of the state" in behind.http("/readyz")[1])
         assert behind.http("/readyz")[0] == 503
         assert "too far behind" in behind.log_text()
         assert c.leader(among=[n for n in c.nodes if n is not behind]).call("SET", "still", "served") == "OK"

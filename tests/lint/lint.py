@@ -87,6 +87,8 @@ GENERATED = {
     "docs/configuration.md": ["holdfastd", "--print-docs"],
     "deploy/holdfast.conf": ["holdfastd", "--print-config"],
 }
+# Pages that name functions of all kinds, by which a reader finds his way.
+WALKS = {"ARCHITECTURE.md", "consensus.md"}
 SKIPPED_FOLDERS = {".git", "node_modules", "__pycache__", "holdfast-cluster", "holdfast-data", "corpus"}
 
 build = None
@@ -257,9 +259,15 @@ def check_docs(root):
         for m in re.finditer(r"`(\.?/?(?:src|tests|deploy|docs|include)/[\w./-]+)`", text):
             if not (root / m.group(1)).exists():
                 yield f"{path}:{line_at(text, m.start())}: there is no {m.group(1)}"
-        for m in re.finditer(r"`(hf_\w+)(?:\(\))?`", text):
+        pattern = r"`(\w+_\w+)(?:\(\))?`" if path.name in WALKS else r"`(hf_\w+)(?:\(\))?`"
+        for m in re.finditer(pattern, text):
             if m.group(1) not in names:
                 yield f"{path}:{line_at(text, m.start())}: there is no {m.group(1)} in the sources"
+    for path in files(root, ["src", "tests"], C_FILES):
+        text = text_of(root, path)
+        for m in re.finditer(r"\b(docs/(?:[\w-]+/)*(?:\d{4}|[\w-]+\.md))\b", text):
+            if not list(root.glob(m.group(1) + ("" if m.group(1).endswith(".md") else "-*.md"))):
+                yield f"{path}:{line_at(text, m.start())}: there is no {m.group(1)}"
 
 
 def check_format(root):
@@ -331,6 +339,9 @@ BAD_FILES = [
     ("docs", "README.md", "[x](docs/gone.md)\n", "leads nowhere"),
     ("docs", "README.md", "`src/net/gone.c`\n", "there is no src/net/gone.c"),
     ("docs", "README.md", "`hf_gone()`\n", "there is no hf_gone"),
+    ("docs", "docs/consensus.md", "`carry_gone`\n", "there is no carry_gone"),
+    ("docs", "src/net/bad.c", "/* see docs/gone.md */\n", "there is no docs/gone.md"),
+    ("docs", "src/net/bad.c", "/* docs/decisions/0099 */\n", "there is no docs/decisions/0099"),
     ("scripts", "deploy/bad.py", "def f(:\n", "bad.py:1"),
     ("scripts", "deploy/bad", "#!/usr/bin/env bash\nif true\n", "deploy/bad:1"),
     ("format", "src/net/bad.c", "int  x;\n", "clang-formatted"),
