@@ -75,8 +75,9 @@ def test_cli_takes_the_first_server_that_answers():
 
 
 def test_cli_refuses_nonsense():
-    for args in (["--bogus"], ["cli", "--bogus"], ["bogus"], ["cli", "--server"], ["cli", "--server", "nowhere", "PING"],
-                 ["cli", "--server", "host:0", "PING"], ["cli", "--timeout", "soon", "PING"], ["status", "more"], []):
+    for args in (["--bogus"], ["cli", "--bogus"], ["bogus"], ["cli", "--server"],
+                 ["cli", "--server", "nowhere", "PING"], ["cli", "--server", "host:0", "PING"],
+                 ["cli", "--timeout", "soon", "PING"], ["status", "more"], []):
         code, out, err = tool(*args)
         assert code == 2 and out == "" and err, (args, code, out, err)
     for args in (["--help"], ["cli", "--help"], ["status", "--help"], ["--version"]):
@@ -86,7 +87,8 @@ def test_cli_refuses_nonsense():
 
 def test_cli_runs_the_lines_of_its_input():
     with Cluster(1) as c:
-        lines = b'SET "k x" "a\\nb\\x00\\"c"\n\nGET "k x"\nSET \'it\\\'s\' 1\nEXISTS it\'s\nGET it"\'"s\nINCR "k x"\nPING\n'
+        lines = b'SET "k x" "a\\nb\\x00\\"c"\n\nGET "k x"\n'
+        lines += b'SET \'it\\\'s\' 1\nEXISTS it\'s\nGET it"\'"s\nINCR "k x"\nPING\n'
         code, out, err = tool("cli", *at(c.node(1)), "--no-raw", stdin=lines)
         assert out.split("\n")[:3] == ["OK", '"a\\nb\\x00\\"c"', "OK"], out
         assert "(error) ERR value is not an integer" in out and out.endswith("PONG\n"), "an error does not end the run"
