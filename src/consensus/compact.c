@@ -8,7 +8,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Leader: the lowest index that some member still needs. Others: what the leader last said. 0 = unknown. */
+/* Leader: the lowest index that some member still needs; that is the last one it is known to have, because the term of
+ * that entry goes with the next one. Others: what the leader said in the present term, 0 = unknown. What was said in an
+ * earlier one counts for nothing: a member may have had entries of that term which were replaced since. */
 uint64_t hf_consensus_needed_from(const struct hf_consensus *c)
 {
     uint64_t lowest = UINT64_MAX;
@@ -20,13 +22,13 @@ uint64_t hf_consensus_needed_from(const struct hf_consensus *c)
 
             if (s->role == RAFT_SPARE || s->id == c->config.node_id)
                 continue;
-            if (raft_match_index(&c->raft, s->id, &match) == 0 && match + 1 < lowest)
-                lowest = match + 1;
+            if (raft_match_index(&c->raft, s->id, &match) == 0 && match < lowest)
+                lowest = match > 0 ? match : 1;
         }
         return lowest == UINT64_MAX ? c->commit_index + 1 : lowest;
     }
     for (uint32_t i = 0; i < c->n_others; i++)
-        if (c->others[i].id == c->leader_id && c->others[i].needs_from != 0)
+        if (c->others[i].id == hf_consensus_leader(c) && c->others[i].needs_term == c->raft.current_term)
             lowest = c->others[i].needs_from;
     return lowest == UINT64_MAX ? 0 : lowest;
 }

@@ -66,6 +66,7 @@ struct hf_other {
     int64_t wall_offset_ms;  /* its wall clock less ours when it last told */
     uint64_t wall_heard_ms;  /* boot clock of that, 0 = never */
     uint64_t needs_from;     /* lowest index the cluster still needs according to it as leader, 0 = unknown */
+    uint64_t needs_term;     /* the term it led when it said so */
     bool needs_copy;         /* as leader: it asked for entries that were cut; told so until it has caught up */
     /* outgoing entries */
     struct hf_send_item *waiting_head, *waiting_tail;

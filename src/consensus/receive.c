@@ -298,8 +298,10 @@ void hf_consensus_dispatch(struct hf_consensus *c, uint64_t from, uint8_t type, 
             return;
         o->wall_offset_ms = wall - c->env->wall_ms(c->env);
         o->wall_heard_ms = hf_consensus_now(c);
-        if (needs != 0 && term >= raft_current_term(&c->raft))
+        if (needs != 0) {
             o->needs_from = needs;
+            o->needs_term = term;
+        }
         return;
     }
     default:

@@ -16,6 +16,7 @@ struct change { /* to a file's bytes since its last sync */
     uint64_t offset;
     uint64_t size; /* of data, or the new size of the file when data is NULL */
     uint8_t *data;
+    bool is_late; /* after the sync that the power loss interrupted: never happened */
 };
 
 struct inode {
@@ -35,13 +36,14 @@ struct name_change { /* not yet durable; inode NULL = the name goes away */
     char *path;
     struct inode *inode;
     bool is_group_end; /* a rename is two records that survive together */
+    bool is_late;
 };
 
 struct hf_sim_disk {
     struct hf_fs ops;
     struct name *now, *durable;
     struct name_change *changes, **tail;
-    bool no_sync;
+    bool no_sync, is_late;
     uint64_t bytes_max, used, done;
     struct {
         int mask, err;
@@ -155,6 +157,7 @@ static void record(struct hf_sim_disk *f, const char *path, struct inode *inode,
     c->path = hf_strdup(path);
     c->inode = inode_ref(inode);
     c->is_group_end = is_group_end;
+    c->is_late = f->is_late;
     *f->tail = c;
     f->tail = &c->next;
     set_name(&f->now, path, inode);
@@ -186,9 +189,11 @@ static int grow(struct hf_sim_disk *f, uint64_t before, uint64_t after)
     return 0;
 }
 
-static void add_change(struct inode *i, uint64_t offset, const void *data, uint64_t size)
+static void add_change(const struct hf_sim_disk *f, struct inode *i, uint64_t offset, const void *data, uint64_t size)
 {
     struct change *c = hf_calloc(1, sizeof *c);
+
+    c->is_late = f->is_late;
 
     c->offset = offset;
     c->size = size;
@@ -256,7 +261,7 @@ static int fs_write(struct hf_fs *fs, struct hf_file *file, uint64_t offset, con
         rc = grow(f, i->now.len, offset + n);
     if (rc < 0)
         return rc;
-    add_change(i, offset, buf, n);
+    add_change(f, i, offset, buf, n);
     write_into(&i->now, offset, buf, n);
     return 0;
 }
@@ -267,6 +272,7 @@ static int fs_sync(struct hf_fs *fs, struct hf_file *file)
     struct inode *i = file->inode;
     int rc = tick(f, HF_SIM_SYNC);
 
+    f->is_late |= f->no_sync;
     if (rc < 0 || f->no_sync)
         return rc;
     for (struct change *c = i->changes; c; c = c->next) {
@@ -289,7 +295,7 @@ static int fs_truncate(struct hf_fs *fs, struct hf_file *file, uint64_t size)
         rc = grow(f, i->now.len, size);
     if (rc < 0)
         return rc;
-    add_change(i, 0, NULL, size);
+    add_change(f, i, 0, NULL, size);
     resize(&i->now, size);
     return 0;
 }
@@ -357,6 +363,7 @@ static int fs_sync_dir(struct hf_fs *fs, const char *path)
     int rc = tick(f, HF_SIM_SYNC);
 
     (void)path;
+    f->is_late |= f->no_sync;
     if (rc < 0 || f->no_sync)
         return rc;
     while ((c = f->changes) != NULL) {
@@ -471,7 +478,7 @@ static struct inode *survivor(const struct inode *i, struct hf_prng *prng)
     for (const struct change *c = i->changes; c; c = c->next) {
         uint64_t fate = hf_prng_below(prng, 3);
 
-        if (fate == 0)
+        if (fate == 0 || c->is_late)
             continue;
         if (!c->data) {
             resize(&s->now, c->size);
@@ -500,12 +507,14 @@ struct hf_sim_disk *hf_sim_disk_crash(struct hf_sim_disk *f, struct hf_prng *prn
     for (struct name *i = f->durable; i; i = i->next)
         set_name(&names, i->path, i->inode);
     for (struct name_change *c = f->changes; c; c = c->next)
-        total++;
+        total += !c->is_late;
     keep = (size_t)hf_prng_below(prng, total + 1);
-    for (struct name_change *c = f->changes; c && keep > 0; c = c->next, keep--) {
+    for (struct name_change *c = f->changes; c && keep > 0; c = c->next) {
+        if (c->is_late)
+            continue;
         set_name(&names, c->path, c->inode);
-        if (keep == 1 && !c->is_group_end)
-            keep++;
+        if (keep > 1 || c->is_group_end)
+            keep--;
     }
     for (struct name *i = names; i; i = i->next) {
         struct inode *s = survivor(i->inode, prng);
@@ -522,6 +531,7 @@ struct hf_sim_disk *hf_sim_disk_crash(struct hf_sim_disk *f, struct hf_prng *prn
 void hf_sim_disk_stop_syncing(struct hf_sim_disk *f)
 {
     f->no_sync = true;
+    f->is_late = false;
 }
 
 void hf_sim_disk_fail(struct hf_sim_disk *f, int op_mask, uint64_t n, int err, bool sticky)

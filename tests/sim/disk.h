@@ -16,7 +16,8 @@ struct hf_fs *hf_sim_disk_ops(struct hf_sim_disk *f);
 /* Power loss: a new disk with what survived, decided by the generator. The old one goes on working for whoever still
  * holds it (nothing it does matters any more). */
 struct hf_sim_disk *hf_sim_disk_crash(struct hf_sim_disk *f, struct hf_prng *prng);
-/* From now on syncs return success but make nothing durable (the moment before a power loss). */
+/* The power goes while the coming operations are under way: the first sync never ends, so it makes nothing durable and
+ * nothing after it happens (though all return success). Called again for each further thread that is at work. */
 void hf_sim_disk_stop_syncing(struct hf_sim_disk *f);
 
 enum hf_sim_disk_op { HF_SIM_READ = 1, HF_SIM_WRITE = 2, HF_SIM_SYNC = 4, HF_SIM_META = 8, HF_SIM_ANY = 15 };

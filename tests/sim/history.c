@@ -34,10 +34,36 @@ static bool visit(struct search *s, uint64_t done, uint64_t value)
     return true;
 }
 
+/* Whether the operation may take effect on `value` next; then what it leaves. */
+static bool take_effect(const struct hf_history_op *op, uint64_t value, uint64_t *out)
+{
+    bool is_answered = op->completed != UINT64_MAX;
+
+    *out = value;
+    switch (op->kind) {
+    case HF_HISTORY_READ:
+        return op->value == value;
+    case HF_HISTORY_WRITE:
+        *out = op->value;
+        return true;
+    case HF_HISTORY_ADD:
+        *out = value + 1;
+        return !is_answered || op->value == value + 1;
+    case HF_HISTORY_SWAP:
+        if (value == op->expected)
+            *out = op->value;
+        return !is_answered || op->did_swap == (value == op->expected);
+    case HF_HISTORY_EXPIRE:
+        *out = 0;
+        return value == op->expected;
+    }
+    return false;
+}
+
 static bool explain(struct search *s, uint64_t done, uint64_t value)
 {
     const struct hf_history *h = s->h;
-    uint64_t earliest_return = UINT64_MAX;
+    uint64_t earliest_return = UINT64_MAX, next;
 
     if ((done & s->all_known) == s->all_known)
         return true;
@@ -52,9 +78,9 @@ static bool explain(struct search *s, uint64_t done, uint64_t value)
 
         if ((done >> i & 1) || op->invoked > earliest_return)
             continue;
-        if (op->kind == HF_HISTORY_READ && op->value != value)
+        if (op->after && !(done >> (op->after - 1) & 1) && h->ops[op->after - 1].completed != UINT64_MAX)
             continue;
-        if (explain(s, done | UINT64_C(1) << i, op->kind == HF_HISTORY_WRITE ? op->value : value))
+        if (take_effect(op, value, &next) && explain(s, done | UINT64_C(1) << i, next))
             return true;
     }
     return false;

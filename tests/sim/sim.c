@@ -2,8 +2,12 @@
  * and store; fake time, streams and disks (tests/sim). One seed decides everything; the same seed gives the same
  * run. Two phases: faults while clients work, then everything heals and the cluster must serve again.
  *
- * Checked: every client's view of every key is linearizable (so no acknowledged write is lost and no read is stale);
- * equal state digests at equal applied indexes; at the end all nodes agree and a write succeeds.
+ * Keys are of four kinds: plain values, counters, values with versions (GETV, CAS), values that may expire. Clients
+ * send one command or several at once. Journals are short, so that they are cut all the time.
+ *
+ * Checked: every client's view of every key is linearizable and in the order of its connection (so no acknowledged
+ * write is lost and no read is stale); a version belongs to one value only; equal state digests at equal applied
+ * indexes; at the end all nodes agree, writes and reads succeed and no command waits for ever.
  *
  *   sim --seed N [--trace]     one run
  *   sim --seeds A..B [--count] many; prints a failing seed and how to repeat it */
@@ -29,6 +33,9 @@
 #define HEAL_MS            20000u
 #define DIGESTS_MAX        4096
 #define CLIENT_PATIENCE_MS 12000u
+#define PIPELINE_MAX       4
+#define WORDS_MAX          5
+#define TOUCHED_MAX        2
 
 struct sim;
 
@@ -45,15 +52,21 @@ struct node {
     uint64_t resume_at_ms;  /* 0 = not paused */
     bool has_failed;
     struct hf_lane *probe_lane;
-    bool is_probing;
+    bool is_probing, is_transferring;
 };
 
 struct client {
     struct sim *sim;
     unsigned number, at; /* node it is connected to */
     struct hf_lane *lane;
-    struct request *busy;
+    struct request *busy[PIPELINE_MAX];
+    unsigned n_busy;
     uint64_t next_ms;
+    uint32_t pipelined_key, pipelined_op; /* 1 + the last operation of the pipeline on that key, 0 = none */
+    struct {
+        uint32_t key;
+        uint64_t version, value;
+    } seen; /* of a key with versions */
 };
 
 struct request {
@@ -61,11 +74,19 @@ struct request {
     struct client *client;      /* NULL once the client gave up on it */
     struct node *probe;
     uint64_t started_ms;
-    uint32_t key;
-    uint32_t op; /* in the key's history */
-    struct hf_slice words[3];
-    char bytes[128];
+    struct {
+        uint32_t key, op; /* in the key's history */
+    } touched[TOUCHED_MAX];
+    unsigned n_touched;
+    bool wants_version;
+    struct hf_slice words[WORDS_MAX];
+    char bytes[160];
 };
+
+enum key_kind { KEY_PLAIN, KEY_COUNTER, KEY_VERSIONED, KEY_EXPIRING, KEY_KINDS };
+
+/* Versions seen with their values. */
+#define VERSIONS_MAX 8192
 
 struct sim {
     uint64_t seed;
@@ -79,6 +100,10 @@ struct sim {
     uint64_t next_value;
     uint64_t clock; /* rises with every invocation and completion */
     uint64_t acked, unknown, failed, reads;
+    struct {
+        uint64_t version, value;
+    } versions[VERSIONS_MAX];
+    uint64_t heal_ms;
     struct {
         uint64_t index;
         char digest[40];
@@ -160,11 +185,11 @@ static void start_node(struct sim *s, struct node *n)
     c.consensus.election_timeout_ms = 600;
     c.consensus.heartbeat_ms = 100;
     c.consensus.message_bytes_max = 4u << 20;
-    c.consensus.journal_segment_bytes = 64u << 10;
-    c.consensus.journal_tail_bytes = 16u << 10;
-    c.consensus.journal_retain_bytes = 8u << 20;
+    c.consensus.journal_segment_bytes = 16u << 10;
+    c.consensus.journal_tail_bytes = 4u << 10;
+    c.consensus.journal_retain_bytes = 4u << 10;
     c.consensus.journal_max_bytes = 16u << 20;
-    c.consensus.snapshot_journal_bytes = 256u << 10;
+    c.consensus.snapshot_journal_bytes = 4u << 10;
     c.state.store.vfs = hf_sim_vfs_name(n->vfs);
     c.state.store.cache_bytes_max = 64u << 10;
     c.state.store.dirty_bytes_max = 8u << 10;
@@ -194,7 +219,7 @@ static void start_node(struct sim *s, struct node *n)
     }
     n->restart_at_ms = 0;
     n->probe_lane = hf_lane_open(hf_node_dispatcher(n->node));
-    n->is_probing = false;
+    n->is_probing = n->is_transferring = false;
 }
 
 static void release_request(struct hf_dispatch_req *req)
@@ -208,14 +233,14 @@ static void abandon(struct client *c)
 {
     struct sim *s = c->sim;
 
-    if (c->busy) {
-        struct hf_history *h = &s->keys[c->busy->key];
+    for (unsigned i = 0; i < c->n_busy; i++) {
+        const struct request *r = c->busy[i];
 
-        c->busy->client = NULL;
-        if (h->ops[c->busy->op].kind == HF_HISTORY_WRITE)
+        if (s->keys[r->touched[0].key].ops[r->touched[0].op].kind != HF_HISTORY_READ)
             s->unknown++;
-        c->busy = NULL; /* its operation stays open in the history */
+        c->busy[i]->client = NULL; /* its operation stays open in the history */
     }
+    c->n_busy = 0;
     if (c->lane)
         hf_lane_close(c->lane, release_request);
     c->lane = NULL;
@@ -250,46 +275,115 @@ static void stop_node(struct sim *s, struct node *n, bool is_crash)
 
 /* ---- clients ------------------------------------------------------------------------------------------ */
 
+/* A version names one write, and so one value (R1). */
+static void check_version(struct sim *s, uint64_t version, uint64_t value)
+{
+    uint64_t at = (version * UINT64_C(0x9E3779B97F4A7C15)) >> 51;
+
+    if (s->versions[at].version == version && s->versions[at].value != value)
+        complain(s, "version %" PRIu64 " belongs to v%" PRIu64 " and to v%" PRIu64, version, s->versions[at].value,
+                 value);
+    s->versions[at].version = version;
+    s->versions[at].value = value;
+}
+
+static void note_version(struct sim *s, struct request *r, uint64_t version, uint64_t value)
+{
+    check_version(s, version, value);
+    r->client->seen.key = r->touched[0].key;
+    r->client->seen.version = version;
+    r->client->seen.value = value;
+}
+
+/* One value of a reply to a read. */
+static uint64_t read_value(struct sim *s, struct hf_reader *in)
+{
+    enum hf_reply_tag tag = (enum hf_reply_tag)hf_read_u8(in);
+    struct hf_slice v;
+    char text[32];
+
+    if (tag == HF_REPLY_NULL)
+        return 0;
+    if (tag != HF_REPLY_BULK) {
+        complain(s, "a read was answered with tag %d", (int)tag);
+        return 0;
+    }
+    v = hf_read_slice(in);
+    snprintf(text, sizeof text, "%.*s", (int)(v.len < 31 ? v.len : 31), (const char *)v.ptr);
+    return strtoull(text[0] == 'v' ? text + 1 : text, NULL, 10);
+}
+
+static void close_reads(struct sim *s, struct request *r, struct hf_reader *in, enum hf_reply_tag tag)
+{
+    s->reads++;
+    if (tag == HF_REPLY_ARRAY) {
+        hf_read_u8(in);
+        hf_read_u32(in);
+    }
+    for (unsigned i = 0; i < r->n_touched; i++) {
+        struct hf_history_op *op = &s->keys[r->touched[i].key].ops[r->touched[i].op];
+
+        op->completed = s->clock;
+        op->value = read_value(s, in);
+        if (r->wants_version && op->value != 0) {
+            hf_read_u8(in);
+            note_version(s, r, hf_read_u64(in), op->value);
+        }
+    }
+}
+
 static void close_op(struct sim *s, struct request *r, struct hf_slice reply)
 {
-    struct hf_history *h = &s->keys[r->key];
-    struct hf_history_op *op = &h->ops[r->op];
+    struct hf_history_op *op = &s->keys[r->touched[0].key].ops[r->touched[0].op];
     enum hf_reply_tag tag = hf_reply_first_tag(reply);
-    struct hf_reader in = hf_reader(hf_slice(reply.ptr + 1, reply.len - 1));
+    struct hf_reader in = hf_reader(reply);
 
     if (tag == HF_REPLY_ERROR) {
-        struct hf_slice text = hf_read_slice(&in);
+        struct hf_slice text;
 
-        if (text.len >= 7 && memcmp(text.ptr, "UNKNOWN", 7) == 0 && op->kind == HF_HISTORY_WRITE) {
+        hf_read_u8(&in);
+        text = hf_read_slice(&in);
+        if (text.len >= 7 && memcmp(text.ptr, "UNKNOWN", 7) == 0 && op->kind != HF_HISTORY_READ) {
             s->unknown++;
             return; /* stays open */
         }
+        if (text.len >= 3 && memcmp(text.ptr, "ERR", 3) == 0)
+            complain(s, "an error that nobody asked for: %.*s", (int)text.len, (const char *)text.ptr);
         /* Every other error says that it did not happen. */
         s->failed++;
-        if (op->kind == HF_HISTORY_WRITE)
-            op->value = UINT64_MAX; /* nobody may ever read this */
-        op->invoked = UINT64_MAX;
+        for (unsigned i = 0; i < r->n_touched; i++)
+            s->keys[r->touched[i].key].ops[r->touched[i].op].invoked = UINT64_MAX;
         return;
     }
-    op->completed = ++s->clock;
-    if (op->kind == HF_HISTORY_WRITE) {
-        s->acked++;
+    ++s->clock;
+    switch (op->kind) {
+    case HF_HISTORY_READ:
+        close_reads(s, r, &in, tag);
+        return;
+    case HF_HISTORY_WRITE:
         if (tag != HF_REPLY_STATUS)
             complain(s, "SET answered with tag %d", (int)tag);
-        return;
+        break;
+    case HF_HISTORY_ADD:
+        hf_read_u8(&in);
+        op->value = hf_read_u64(&in);
+        if (tag != HF_REPLY_INT)
+            complain(s, "INCR answered with tag %d", (int)tag);
+        break;
+    case HF_HISTORY_SWAP:
+        op->did_swap = tag == HF_REPLY_INT;
+        if (op->did_swap) {
+            hf_read_u8(&in);
+            note_version(s, r, hf_read_u64(&in), op->value);
+        } else if (tag != HF_REPLY_NULL) {
+            complain(s, "HF.CAS answered with tag %d", (int)tag);
+        }
+        break;
+    case HF_HISTORY_EXPIRE:
+        break;
     }
-    s->reads++;
-    if (tag == HF_REPLY_NULL) {
-        op->value = 0;
-    } else if (tag == HF_REPLY_BULK) {
-        struct hf_slice v = hf_read_slice(&in);
-        char text[32];
-
-        snprintf(text, sizeof text, "%.*s", (int)(v.len < 31 ? v.len : 31), (const char *)v.ptr);
-        op->value = strtoull(text + 1, NULL, 10);
-    } else {
-        complain(s, "GET answered with tag %d", (int)tag);
-    }
+    op->completed = s->clock;
+    s->acked++;
 }
 
 static void on_reply(struct hf_dispatch_req *req)
@@ -299,38 +393,41 @@ static void on_reply(struct hf_dispatch_req *req)
 
     if (c) {
         struct sim *s = c->sim;
+        unsigned i = 0;
 
-        trace(s, "client %u key %u op %u: reply tag %d", c->number, r->key, r->op,
+        trace(s, "client %u key %u op %u: reply tag %d", c->number, r->touched[0].key, r->touched[0].op,
               (int)hf_reply_first_tag(hf_buf_slice(&req->reply.buf)));
         close_op(s, r, hf_buf_slice(&req->reply.buf));
-        c->busy = NULL;
+        while (c->busy[i] != r)
+            i++;
+        c->busy[i] = c->busy[--c->n_busy];
         c->next_ms = now_ms(s) + hf_prng_below(&s->prng, 30);
     }
     release_request(req);
 }
 
-static void give_word(struct request *r, unsigned at, const char *text)
+static void give_word(struct request *r, const char *text)
 {
     size_t used = 0;
 
-    for (unsigned i = 0; i < at; i++)
+    for (unsigned i = 0; i < r->req.args.n; i++)
         used += r->words[i].len;
+    HF_ASSERT(r->req.args.n < WORDS_MAX && used + strlen(text) <= sizeof r->bytes);
     memcpy(r->bytes + used, text, strlen(text));
-    r->words[at] = hf_slice(r->bytes + used, strlen(text));
+    r->words[r->req.args.n++] = hf_slice(r->bytes + used, strlen(text));
 }
 
-static struct request *new_request(const char *a, const char *b, const char *c)
+/* Words separated by blanks. */
+static struct request *new_request(const char *text)
 {
     struct request *r = hf_calloc(1, sizeof *r);
     struct hf_reply err = {0};
+    char copy[160], *save = NULL;
 
-    give_word(r, 0, a);
-    if (b)
-        give_word(r, 1, b);
-    if (c)
-        give_word(r, 2, c);
+    snprintf(copy, sizeof copy, "%s", text);
+    for (char *word = strtok_r(copy, " ", &save); word; word = strtok_r(NULL, " ", &save))
+        give_word(r, word);
     r->req.args.at = r->words;
-    r->req.args.n = c ? 3 : b ? 2 : 1;
     r->req.command = hf_command_resolve(&r->req.args, &err);
     HF_ASSERT(r->req.command != NULL);
     r->req.cb = on_reply;
@@ -338,57 +435,143 @@ static struct request *new_request(const char *a, const char *b, const char *c)
     return r;
 }
 
+static enum key_kind kind_of(uint32_t key)
+{
+    return (enum key_kind)(key % KEY_KINDS);
+}
+
+static struct hf_history_op *add_op(struct sim *s, uint32_t key, enum hf_history_kind kind)
+{
+    struct hf_history *h = &s->keys[key];
+
+    HF_ASSERT(h->n < HF_HISTORY_OPS_MAX);
+    h->ops[h->n] = (struct hf_history_op){.kind = kind, .invoked = s->clock, .completed = UINT64_MAX};
+    return &h->ops[h->n++];
+}
+
+/* The words of a command on this key, and its operation. */
+static struct hf_history_op *plan_command(struct sim *s, struct client *c, uint32_t key, char *text, size_t cap,
+                                          bool *wants_version)
+{
+    bool is_write = hf_prng_below(&s->prng, 2) == 0;
+    uint64_t value = ++s->next_value;
+    struct hf_history_op *op;
+
+    ++s->clock;
+    if (!is_write && kind_of(key) == KEY_VERSIONED) {
+        snprintf(text, cap, "HF.GETV k%u", key);
+        *wants_version = true;
+        return add_op(s, key, HF_HISTORY_READ);
+    }
+    if (!is_write) {
+        snprintf(text, cap, "GET k%u", key);
+        return add_op(s, key, HF_HISTORY_READ);
+    }
+    if (kind_of(key) == KEY_COUNTER) {
+        snprintf(text, cap, "INCR k%u", key);
+        return add_op(s, key, HF_HISTORY_ADD);
+    }
+    if (kind_of(key) == KEY_VERSIONED && c->seen.key == key && hf_prng_below(&s->prng, 3) != 0) {
+        snprintf(text, cap, "HF.CAS k%u VERSION %" PRIu64 " v%" PRIu64, key, c->seen.version, value);
+        op = add_op(s, key, HF_HISTORY_SWAP);
+        op->expected = c->seen.value;
+    } else if (kind_of(key) == KEY_EXPIRING && hf_prng_below(&s->prng, 2) == 0) {
+        struct hf_history_op *end = add_op(s, key, HF_HISTORY_EXPIRE);
+
+        end->expected = value;
+        snprintf(text, cap, "SET k%u v%" PRIu64 " PX %" PRIu64, key, value, 20 + hf_prng_below(&s->prng, 800));
+        op = add_op(s, key, HF_HISTORY_WRITE);
+    } else {
+        snprintf(text, cap, "SET k%u v%" PRIu64, key, value);
+        op = add_op(s, key, HF_HISTORY_WRITE);
+    }
+    op->value = value;
+    return op;
+}
+
+static void touch(struct request *r, struct client *c, uint32_t key)
+{
+    struct sim *s = c->sim;
+    uint32_t op = s->keys[key].n - 1;
+
+    if (c->pipelined_op && c->pipelined_key == key)
+        s->keys[key].ops[op].after = c->pipelined_op;
+    c->pipelined_key = key;
+    c->pipelined_op = op + 1;
+    r->touched[r->n_touched].key = key;
+    r->touched[r->n_touched++].op = op;
+}
+
+static void send_command(struct sim *s, struct client *c, uint32_t key)
+{
+    uint32_t other = s->key_base + (uint32_t)hf_prng_below(&s->prng, 4);
+    struct request *r;
+    bool wants_version = false;
+    char text[128];
+
+    /* Several keys in one read, now and then. */
+    if (hf_prng_below(&s->prng, 8) == 0 && other != key && other < KEYS && s->keys[other].n < 40) {
+        snprintf(text, sizeof text, "MGET k%u k%u", key, other);
+        r = new_request(text);
+        ++s->clock;
+        add_op(s, key, HF_HISTORY_READ);
+        touch(r, c, key);
+        add_op(s, other, HF_HISTORY_READ);
+        touch(r, c, other);
+    } else {
+        plan_command(s, c, key, text, sizeof text, &wants_version);
+        r = new_request(text);
+        touch(r, c, key);
+        r->wants_version = wants_version;
+    }
+    r->client = c;
+    r->started_ms = now_ms(s);
+    c->busy[c->n_busy++] = r;
+    trace(s, "client %u at %u: %s (op %u)", c->number, c->at + 1, text, r->touched[0].op);
+    hf_lane_submit(c->lane, &r->req);
+}
+
 static void client_turn(struct sim *s, struct client *c)
 {
-    struct hf_history *h;
-    struct request *r;
-    char key[24], value[24];
+    unsigned n;
     uint32_t k;
-    bool is_write;
 
-    if (c->busy) {
-        if (now_ms(s) - c->busy->started_ms > CLIENT_PATIENCE_MS)
+    if (c->n_busy > 0) {
+        if (now_ms(s) - c->busy[0]->started_ms > CLIENT_PATIENCE_MS) {
+            if (s->heal_ms != 0 && c->busy[0]->started_ms > s->heal_ms + 2000)
+                complain(s, "client %u got no answer within %u ms although everything had healed", c->number,
+                         CLIENT_PATIENCE_MS);
             abandon(c);
+        }
         return;
     }
     if (now_ms(s) < c->next_ms)
         return;
     if (!c->lane || hf_prng_below(&s->prng, 50) == 0) {
-        struct node *n;
+        struct node *node;
 
         if (c->lane)
             abandon(c);
         c->at = (unsigned)hf_prng_below(&s->prng, s->n);
-        n = &s->nodes[c->at];
-        if (!n->node || n->resume_at_ms) {
+        node = &s->nodes[c->at];
+        if (!node->node || node->resume_at_ms) {
             c->next_ms = now_ms(s) + 20;
             return;
         }
-        c->lane = hf_lane_open(hf_node_dispatcher(n->node));
+        c->lane = hf_lane_open(hf_node_dispatcher(node->node));
     }
     k = s->key_base + (uint32_t)hf_prng_below(&s->prng, 4);
     if (k >= KEYS)
         return;
-    h = &s->keys[k];
-    if (h->n >= 40) {
+    if (s->keys[k].n >= 40) {
         s->key_base++;
         return;
     }
-    is_write = hf_prng_below(&s->prng, 2) == 0;
-    snprintf(key, sizeof key, "k%u", k);
-    snprintf(value, sizeof value, "v%" PRIu64, ++s->next_value);
-    r = new_request(is_write ? "SET" : "GET", key, is_write ? value : NULL);
-    r->client = c;
-    r->key = k;
-    r->op = h->n;
-    r->started_ms = now_ms(s);
-    h->ops[h->n++] = (struct hf_history_op){.kind = is_write ? HF_HISTORY_WRITE : HF_HISTORY_READ,
-                                            .value = is_write ? s->next_value : 0,
-                                            .invoked = ++s->clock,
-                                            .completed = UINT64_MAX};
-    c->busy = r;
-    trace(s, "client %u at %u: %s %s (op %u)", c->number, c->at + 1, is_write ? value : "get", key, r->op);
-    hf_lane_submit(c->lane, &r->req);
+    /* One command, or several on the same key without waiting: then their order counts. */
+    n = hf_prng_below(&s->prng, 3) == 0 ? 2 + (unsigned)hf_prng_below(&s->prng, PIPELINE_MAX - 1) : 1;
+    c->pipelined_op = 0;
+    while (n-- > 0)
+        send_command(s, c, k);
 }
 
 /* ---- digests ------------------------------------------------------------------------------------------ */
@@ -441,13 +624,21 @@ static void probe(struct sim *s, struct node *n)
     if (!n->node || n->is_probing || n->resume_at_ms || s->is_broken)
         return;
     n->is_probing = true;
-    r = new_request("INFO", "raft", NULL);
+    r = new_request("INFO raft");
     r->req.cb = on_probe;
     r->probe = n;
     hf_lane_submit(n->probe_lane, &r->req);
 }
 
 /* ---- faults ------------------------------------------------------------------------------------------- */
+
+static void on_transferred(void *data, int rc)
+{
+    struct node *n = data;
+
+    (void)rc;
+    n->is_transferring = false;
+}
 
 static void fault_turn(struct sim *s)
 {
@@ -526,6 +717,13 @@ static void fault_turn(struct sim *s)
             n->restart_at_ms = now + 50 + hf_prng_below(&s->prng, 1000);
         }
         break;
+    case 9: /* leadership by order */
+        if (n->node && !n->resume_at_ms && !n->is_transferring) {
+            trace(s, "node %u hands over", n->number + 1);
+            n->is_transferring = true;
+            hf_consensus_transfer(hf_node_consensus(n->node), 0, 1000, on_transferred, n);
+        }
+        break;
     default:
         break;
     }
@@ -561,6 +759,22 @@ static bool all_agree(struct sim *s)
     return applied > 0;
 }
 
+static void complain_of_difference(struct sim *s)
+{
+    char text[400];
+    size_t used = 0;
+
+    for (unsigned i = 0; i < s->n && used < sizeof text; i++) {
+        struct hf_consensus_status st;
+
+        hf_consensus_status(hf_node_consensus(s->nodes[i].node), &st);
+        used += (size_t)snprintf(
+            text + used, sizeof text - used, "; %u applied %" PRIu64 " of log %" PRIu64 "-%" PRIu64, i + 1,
+            hf_state_applied_index(hf_node_state(s->nodes[i].node)), st.first_index, st.last_index);
+    }
+    complain(s, "the nodes do not reach the same applied index%s", text);
+}
+
 static void run_clients(struct sim *s, uint64_t until_ms, bool with_faults)
 {
     while (now_ms(s) < until_ms && !s->is_broken) {
@@ -576,8 +790,9 @@ static void run_clients(struct sim *s, uint64_t until_ms, bool with_faults)
 
 static bool run_seed(uint64_t seed, bool is_traced)
 {
+    static const char *const kind_names[] = {"read", "write", "add", "swap", "expire"};
     struct sim *s = hf_calloc(1, sizeof *s);
-    uint64_t deadline, acked;
+    uint64_t deadline, acked, reads;
     bool ok;
 
     s->seed = seed;
@@ -608,7 +823,11 @@ static bool run_seed(uint64_t seed, bool is_traced)
     if (!s->is_broken)
         fault_turn(s);
     acked = s->acked;
+    reads = s->reads;
+    s->heal_ms = now_ms(s);
     run_clients(s, now_ms(s) + HEAL_MS, true);
+    if (!s->is_broken && s->reads == reads)
+        complain(s, "no read succeeded within %u ms after everything healed", HEAL_MS);
     if (!s->is_broken && s->acked == acked)
         complain(s, "no write succeeded within %u ms after everything healed", HEAL_MS);
     /* Clients stop; everybody ends with the same state. */
@@ -620,18 +839,19 @@ static bool run_seed(uint64_t seed, bool is_traced)
 
         hf_sim_world_run_until(s->world, now_ms(s) + 50);
         for (unsigned i = 0; i < CLIENTS; i++)
-            is_idle &= s->clients[i].busy == NULL;
+            is_idle &= s->clients[i].n_busy == 0;
         if (is_idle && all_agree(s))
             break;
     }
     if (!s->is_broken && !all_agree(s))
-        complain(s, "the nodes do not reach the same applied index");
+        complain_of_difference(s);
     for (unsigned i = 0; i < s->n && !s->is_broken; i++)
         probe(s, &s->nodes[i]);
     if (!s->is_broken)
         hf_sim_world_run_until(s->world, now_ms(s) + 3000);
     for (unsigned k = 0; k < KEYS && !s->is_broken; k++) {
         struct hf_history kept = {.n = 0};
+        uint32_t place[HF_HISTORY_OPS_MAX] = {0}; /* 1 + place among the kept */
 
         for (uint32_t i = 0; i < s->keys[k].n; i++) {
             const struct hf_history_op *op = &s->keys[k].ops[i];
@@ -639,14 +859,18 @@ static bool run_seed(uint64_t seed, bool is_traced)
             /* Reads without an answer and operations that did not happen say nothing. */
             if (op->invoked == UINT64_MAX || (op->kind == HF_HISTORY_READ && op->completed == UINT64_MAX))
                 continue;
-            kept.ops[kept.n++] = *op;
+            kept.ops[kept.n] = *op;
+            kept.ops[kept.n].after = op->after ? place[op->after - 1] : 0;
+            place[i] = ++kept.n;
         }
         if (!hf_history_is_linearizable(&kept)) {
             complain(s, "the history of key k%u is not linearizable", k);
             for (uint32_t i = 0; i < kept.n; i++)
-                printf("  %s %" PRIu64 " invoked %" PRIu64 " completed %" PRId64 "\n",
-                       kept.ops[i].kind == HF_HISTORY_WRITE ? "write" : "read ", kept.ops[i].value, kept.ops[i].invoked,
-                       (int64_t)kept.ops[i].completed);
+                printf("  %2u %s %" PRIu64 " (expected %" PRIu64 ", swapped %d) invoked %" PRIu64 " completed %" PRId64
+                       " after %d\n",
+                       i, kind_names[kept.ops[i].kind], kept.ops[i].value, kept.ops[i].expected,
+                       (int)kept.ops[i].did_swap, kept.ops[i].invoked, (int64_t)kept.ops[i].completed,
+                       (int)kept.ops[i].after - 1);
         }
     }
     ok = !s->is_broken;

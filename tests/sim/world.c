@@ -741,6 +741,7 @@ void hf_sim_node_crash(struct hf_sim_node *n, struct hf_sim_disk **disk)
     for (struct hf_executor *ex = n->executors; ex; ex = ex->next)
         if (ex->head && !ex->has_run_head && hf_prng_below(&w->prng, 2) == 0) {
             ex->has_run_head = true;
+            hf_sim_disk_stop_syncing(n->fs);
             ex->head->run(ex->head);
         }
     *disk = hf_sim_disk_crash(n->fs, &w->prng);

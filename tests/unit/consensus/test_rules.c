@@ -248,8 +248,10 @@ START_TEST(test_the_journal_is_not_cut_before_the_needs_of_others_are_known)
     for (int i = 0; i < 3000 && f->delivered < l->delivered; i++)
         run(&g, 1);
     ck_assert_uint_eq(f->delivered, l->delivered);
-    for (unsigned i = 0; i < N; i++) /* as if no word of a leader had come yet */
-        f->c->others[i].needs_from = 0;
+    for (unsigned i = 0; i < N; i++) { /* as if no word of a leader had come yet in this term */
+        f->c->others[i].needs_from = f->delivered;
+        f->c->others[i].needs_term = hf_consensus_term(f->c) - 1;
+    }
     hf_consensus_state_durable(f->c, f->delivered, f->delivered_term, f->configuration_index,
                                hf_buf_slice(&f->configuration));
     run(&g, 50);
