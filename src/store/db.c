@@ -47,8 +47,10 @@ static const char schema_sql[] = "CREATE TABLE keys ("
                                  "digest BLOB NOT NULL, "
                                  "history BLOB NOT NULL, "
                                  "key_count INTEGER NOT NULL, "
-                                 "expiring_count INTEGER NOT NULL) STRICT;"
-                                 "INSERT INTO meta VALUES (1, 1, 0, 0, 0, 0, x'', zeroblob(16), zeroblob(16), 0, 0);"
+                                 "expiring_count INTEGER NOT NULL, "
+                                 "key_seed INTEGER NOT NULL) STRICT;"
+                                 "INSERT INTO meta VALUES (1, 1, 0, 0, 0, 0, x'', zeroblob(16), zeroblob(16), 0, 0, "
+                                 "0x486f6c6466617374);"
                                  "PRAGMA application_id = 0x48467374;"
                                  "PRAGMA user_version = 1;";
 
@@ -69,7 +71,8 @@ static const char *const stmt_sql[STMT_N] = {
                       "ORDER BY expires_at LIMIT 1",
     [STMT_CLEAR] = "DELETE FROM keys",
     [STMT_META] = "UPDATE meta SET applied_index = ?1, applied_term = ?2, log_time_ms = ?3, configuration_index = ?4, "
-                  "configuration = ?5, digest = ?6, history = ?7, key_count = ?8, expiring_count = ?9 WHERE id = 1",
+                  "configuration = ?5, digest = ?6, history = ?7, key_count = ?8, expiring_count = ?9, key_seed = ?10 "
+                  "WHERE id = 1",
     [STMT_PAGES] = "PRAGMA page_count",
     [STMT_ALL] = "SELECT slot, type, version, expires_at, value, key FROM keys",
 };
@@ -233,7 +236,7 @@ struct row *store_load_slot(struct hf_store *s, int64_t slot)
     sqlite3_bind_int64(st, 1, slot);
     if (store_step(s, STMT_GET_SLOT)) {
         struct hf_slice key = hf_slice(sqlite3_column_blob(st, 5), (size_t)sqlite3_column_bytes(st, 5));
-        r = store_row_from_columns(st, hf_store_hash_key(key), key);
+        r = store_row_from_columns(st, hf_store_hash_key(s, key), key);
         store_done(s, STMT_GET_SLOT);
     }
     return r;
@@ -473,6 +476,7 @@ static void write_meta(struct hf_store *s)
     bind_slice(st, 7, hf_slice(s->meta.history, sizeof s->meta.history));
     sqlite3_bind_int64(st, 8, (int64_t)s->meta.keys);
     sqlite3_bind_int64(st, 9, (int64_t)s->keys_expiring);
+    sqlite3_bind_int64(st, 10, (int64_t)s->key_seed);
     store_step(s, STMT_META);
     if (store_stmt(s, STMT_PAGES) && store_step(s, STMT_PAGES)) {
         s->database_pages = (uint64_t)sqlite3_column_int64(s->stmt[STMT_PAGES], 0);
@@ -704,10 +708,11 @@ static int read_meta(const struct opening *o)
 {
     struct hf_store *s = o->s;
     sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(s->db,
-                                "SELECT digest_version, applied_index, applied_term, log_time_ms, configuration_index, "
-                                "configuration, digest, history, key_count, expiring_count FROM meta WHERE id = 1",
-                                -1, &st, NULL);
+    int rc =
+        sqlite3_prepare_v2(s->db,
+                           "SELECT digest_version, applied_index, applied_term, log_time_ms, configuration_index, "
+                           "configuration, digest, history, key_count, expiring_count, key_seed FROM meta WHERE id = 1",
+                           -1, &st, NULL);
     int err = 0;
 
     if (rc != SQLITE_OK)
@@ -730,6 +735,7 @@ static int read_meta(const struct opening *o)
         s->meta.configuration = hf_buf_slice(&s->configuration);
         s->meta.keys = (uint64_t)sqlite3_column_int64(st, 8);
         s->keys_expiring = (uint64_t)sqlite3_column_int64(st, 9);
+        s->key_seed = (uint64_t)sqlite3_column_int64(st, 10);
         s->digest[0] = hf_load_u64(s->meta.digest);
         s->digest[1] = hf_load_u64(s->meta.digest + 8);
     }

@@ -159,6 +159,7 @@ enum stmt {
 };
 
 struct hf_store {
+    uint64_t key_seed; /* of the keys' hash: replicated, secret, set by the first log entry */
     sqlite3 *db;
     sqlite3_stmt *stmt[STMT_N];
     char *path;
@@ -194,6 +195,7 @@ struct hf_store {
     } stats;
 };
 
+#define STORE_KEY_SEED       0x486f6c6466617374ull /* until the first entry brings the cluster's own */
 #define STORE_PAGE_BYTES     4096u
 #define STORE_GROUP_BITS     43u /* of the key's hash: the scan position */
 #define STORE_ORDINAL_BITS   20u /* tells the keys of one position apart */
@@ -217,7 +219,8 @@ static inline int64_t store_group_last_slot(uint64_t group)
     return (int64_t)(group << STORE_ORDINAL_BITS | ((1u << STORE_ORDINAL_BITS) - 1));
 }
 
-uint64_t hf_store_hash_key(struct hf_slice key);
+/* XXH3-64 under the cluster's own seed (key_seed). */
+uint64_t hf_store_hash_key(const struct hf_store *s, struct hf_slice key);
 /* Records the error, rolls back. The first one wins. */
 void store_poison(struct hf_store *s, int sqlite_rc, const char *doing);
 /* Makes sure that the transaction is open. False when poisoned. */

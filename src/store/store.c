@@ -14,12 +14,9 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-/* Part of the scan order, hence of cursors and of the file: never changes. */
-#define HASH_SEED 0x486f6c6466617374ull
-
-uint64_t hf_store_hash_key(struct hf_slice key)
+uint64_t hf_store_hash_key(const struct hf_store *s, struct hf_slice key)
 {
-    return XXH3_64bits_withSeed(key.ptr, key.len, HASH_SEED);
+    return XXH3_64bits_withSeed(key.ptr, key.len, s->key_seed);
 }
 
 int hf_store_error(const struct hf_store *s, const char **text)
@@ -92,7 +89,7 @@ void store_check(struct hf_store *s)
         uint64_t was[2];
         if (!r)
             continue;
-        HF_ASSERT(r->hash == hf_store_hash_key(row_key(r)));
+        HF_ASSERT(r->hash == hf_store_hash_key(s, row_key(r)));
         if (!r->present)
             continue;
         memcpy(was, r->digest, sizeof was);
@@ -129,6 +126,11 @@ void hf_store_set_configuration(struct hf_store *s, uint64_t index, struct hf_sl
     if (s->err != 0)
         return;
     HF_ASSERT(s->in_entry);
+    /* The first entry holds the members' random store ids, which no client gets to see: hashed, they seed the hash of
+     * the keys, so that nobody outside can choose keys that share a scan position. Part of the scan order: never
+     * changes. */
+    if (index == 1 && s->meta.configuration_index == 0 && s->meta.keys == 0)
+        s->key_seed = XXH3_64bits_withSeed(bytes.ptr, bytes.len, STORE_KEY_SEED);
     s->configuration.len = 0;
     hf_buf_put(&s->configuration, bytes.ptr, bytes.len);
     s->meta.configuration = hf_buf_slice(&s->configuration);
@@ -189,7 +191,7 @@ static void fill(struct hf_row *out, const struct row *r)
 
 bool hf_store_get(struct hf_store *s, struct hf_slice key, struct hf_row *row)
 {
-    uint64_t hash = hf_store_hash_key(key);
+    uint64_t hash = hf_store_hash_key(s, key);
     struct cell *cell = cache_find(&s->cache, hash, key);
     struct row *r;
 
@@ -223,7 +225,7 @@ bool hf_store_get(struct hf_store *s, struct hf_slice key, struct hf_row *row)
 
 bool hf_store_peek(struct hf_store *s, struct hf_slice key, struct hf_row *row)
 {
-    uint64_t hash = hf_store_hash_key(key), group = store_group(s, hash);
+    uint64_t hash = hf_store_hash_key(s, key), group = store_group(s, hash);
     struct cell *cell = cache_find(&s->cache, hash, key);
     sqlite3_stmt *st;
     bool found;
@@ -258,7 +260,7 @@ bool hf_store_peek(struct hf_store *s, struct hf_slice key, struct hf_row *row)
 
 void hf_store_put(struct hf_store *s, struct hf_slice key, const struct hf_row *row)
 {
-    uint64_t hash = hf_store_hash_key(key);
+    uint64_t hash = hf_store_hash_key(s, key);
     struct cell *cell;
 
     if (s->err != 0)
@@ -288,7 +290,7 @@ void hf_store_touch(struct hf_store *s, struct hf_slice key, uint64_t version, i
         return;
     HF_ASSERT(s->in_entry);
     HF_ASSERT(expires_at_ms >= 0);
-    cell = fetch_for_write(s, hf_store_hash_key(key), key);
+    cell = fetch_for_write(s, hf_store_hash_key(s, key), key);
     if (s->err != 0)
         return;
     HF_ASSERT(cell);
@@ -306,7 +308,7 @@ bool hf_store_del(struct hf_store *s, struct hf_slice key)
     if (s->err != 0)
         return false;
     HF_ASSERT(s->in_entry);
-    cell = fetch_for_write(s, hf_store_hash_key(key), key);
+    cell = fetch_for_write(s, hf_store_hash_key(s, key), key);
     if (!cell)
         return false;
     was_live = store_is_live(s, row_expires(cell->row));

@@ -73,7 +73,7 @@ static struct hf_slice read_scan_row(struct hf_store *s, sqlite3_stmt *st, struc
     struct cell *cell = NULL;
 
     if (s->cache.dirty_bytes != 0)
-        cell = cache_find(&s->cache, hf_store_hash_key(key), key);
+        cell = cache_find(&s->cache, hf_store_hash_key(s, key), key);
     memset(row, 0, sizeof *row);
     if (cell) {
         HF_ASSERT(cell->row->present);
@@ -182,7 +182,7 @@ static bool write_stale(struct hf_store *s, const struct due *due, unsigned n, c
 
     for (unsigned i = 0; i < n && s->err == 0; i++) {
         struct hf_slice key = hf_slice(keys->data + due[i].key_at, due[i].key_len);
-        struct cell *cell = cache_find(&s->cache, hf_store_hash_key(key), key);
+        struct cell *cell = cache_find(&s->cache, hf_store_hash_key(s, key), key);
         if (cell && row_is_dirty(cell->row)) {
             store_write_row(s, cell->row);
             any = true;
@@ -217,7 +217,7 @@ static unsigned collect_due(struct hf_store *s, struct due *due, unsigned n_max)
 
 static void expire_stored(struct hf_store *s, const struct due *due, struct hf_slice key)
 {
-    struct cell *cell = cache_find(&s->cache, hf_store_hash_key(key), key);
+    struct cell *cell = cache_find(&s->cache, hf_store_hash_key(s, key), key);
     struct row *r = cell ? cell->row : store_load_slot(s, due->slot);
 
     if (!r)
@@ -284,7 +284,7 @@ bool hf_store_digest_is_right(struct hf_store *s)
     while (store_step(s, STMT_ALL)) {
         sqlite3_stmt *st = s->stmt[STMT_ALL];
         struct hf_slice key = hf_slice(sqlite3_column_blob(st, 5), (size_t)sqlite3_column_bytes(st, 5));
-        struct row *r = store_row_from_columns(st, hf_store_hash_key(key), key);
+        struct row *r = store_row_from_columns(st, hf_store_hash_key(s, key), key);
 
         sum[0] += r->digest[0];
         sum[1] += r->digest[1];

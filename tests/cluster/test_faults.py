@@ -187,8 +187,7 @@ def test_large_values_travel_everywhere():
         follower = next(n for n in c.nodes if n is not c.leader())
         follower.kill()
         follower.start()
-        c.leader()
-        assert follower.call("GET", "big1") == big
+        wait_for("the large value on the restarted node", lambda: follower.call("GET", "big1") == big)
         c.same_digest()
 
 

@@ -281,8 +281,8 @@ START_TEST(test_expiry_goes_by_time_then_key_and_stops_at_the_limit)
         struct hf_slice k;
         snprintf(key, sizeof key, "k%02u", i);
         k = hf_slice_str(key);
-        cell = cache_find(&s->cache, hf_store_hash_key(k), k);
-        r = cell ? NULL : store_load(s, hf_store_hash_key(k), k);
+        cell = cache_find(&s->cache, hf_store_hash_key(s, k), k);
+        r = cell ? NULL : store_load(s, hf_store_hash_key(s, k), k);
         ck_assert_int_eq(cell ? cell->row->present : r != NULL, i >= 19);
         row_free(r);
     }
@@ -841,6 +841,59 @@ START_TEST(test_damaged_pages_are_found_by_the_check_and_poison_when_met)
 }
 END_TEST
 
+struct order {
+    char text[1024];
+    size_t used;
+};
+
+static bool note_key(void *data, struct hf_slice key, const struct hf_row *row)
+{
+    struct order *o = data;
+
+    (void)row;
+    memcpy(o->text + o->used, key.ptr, key.len);
+    o->used += key.len;
+    return true;
+}
+
+/* A store whose first entry is this configuration, with the keys a..z; then closed and opened again. */
+static void scan_order(const char *name, const char *configuration, struct order *o)
+{
+    struct hf_store *s = open_with(name, 0, 0);
+
+    begin(s, 1);
+    hf_store_set_configuration(s, 1, hf_slice_str(configuration));
+    end(s);
+    begin(s, 2);
+    for (char c = 'a'; c <= 'z'; c++) {
+        char key[2] = {c, 0};
+
+        put(s, key, "v", 0);
+    }
+    end(s);
+    hf_store_close(s);
+    s = open_with(name, 0, 0);
+    ck_assert(has(s, "a"));
+    ck_assert(has(s, "z"));
+    memset(o, 0, sizeof *o);
+    ck_assert_uint_eq(hf_store_scan(s, 0, 100, note_key, o), 0);
+    ck_assert_uint_eq(o->used, 26);
+    hf_store_close(s);
+}
+
+/* The seed of the keys' hash comes with the cluster's first entry: the same on all nodes, another in each cluster. */
+START_TEST(test_scan_order_is_the_clusters_own)
+{
+    struct order a, b, c;
+
+    scan_order("a.db", "cluster one", &a);
+    scan_order("b.db", "cluster one", &b);
+    scan_order("c.db", "cluster two", &c);
+    ck_assert_mem_eq(a.text, b.text, 26);
+    ck_assert_mem_ne(a.text, c.text, 26);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("store");
@@ -851,6 +904,7 @@ static Suite *suite(void)
     tcase_add_test(tc, test_empty_store_has_nothing_at_index_0);
     tcase_add_test(tc, test_files_are_not_readable_by_everyone);
     tcase_add_test(tc, test_log_time_never_goes_back);
+    tcase_add_test(tc, test_scan_order_is_the_clusters_own);
     tcase_add_test(tc, test_expiry_goes_by_time_then_key_and_stops_at_the_limit);
     tcase_add_test(tc, test_persisted_key_outlives_its_old_expiry);
     tcase_add_test(tc, test_scan_sees_every_key_that_stays_through_changes_and_failover);
