@@ -37,6 +37,8 @@ static const struct setting settings[] = {
     {"id", NUMBER, AT(id), "1", 1, 1000000, false, NULL, NULL, "Identity and addresses",
      "number of this node in the cluster; stays with its data directory for ever"},
     {"listen", TEXT, AT(listen), "127.0.0.1:7379", 0, 0, false, NULL, NULL, NULL, "host:port where clients connect"},
+    {"advertise", TEXT, AT(advertise), "", 0, 0, false, NULL, NULL, NULL,
+     "host:port that is told to clients and tools as this node's; empty = what --listen says"},
     {"peer-listen", TEXT, AT(peer_listen), "127.0.0.1:17379", 0, 0, false, NULL, NULL, NULL,
      "host:port where the other members connect; as --peers spells it"},
     {"http-listen", TEXT, AT(http_listen), "127.0.0.1:8379", 0, 0, false, NULL, NULL, NULL,

@@ -13,7 +13,7 @@
 struct hf_config {
     /* identity and addresses */
     uint64_t id;
-    char *listen, *peer_listen, *http_listen, *peers, *cluster_id, *dir;
+    char *listen, *advertise, *peer_listen, *http_listen, *peers, *cluster_id, *dir;
     /* logging */
     char *log_level, *log_format, *log_file;
     /* clients */

@@ -84,7 +84,7 @@ static struct hf_node_status *new_status(void *data)
     st->client_port = port_of(s->config.listen);
     st->peer_port = port_of(s->config.peer_listen);
     st->http_port = port_of(s->config.http_listen);
-    st->client_address = s->config.listen;
+    st->client_address = *s->config.advertise ? s->config.advertise : s->config.listen;
     st->uptime_ms = s->env->boot_ms(s->env) - s->started_ms;
     st->pid = (uint64_t)getpid();
     st->connected_clients = s->net ? hf_net_clients(s->net) : 0;
@@ -465,7 +465,7 @@ static int open_node(struct server *s, char *why, size_t why_size)
         .consensus = {.dir = c->dir,
                       .node_id = c->id,
                       .listen_address = c->peer_listen,
-                      .client_address = c->listen,
+                      .client_address = *c->advertise ? c->advertise : c->listen,
                       .members = c->peers,
                       .cluster_id = c->cluster_id,
                       .seed = random_seed(),

@@ -333,6 +333,8 @@ struct hf_node_status *hf_node_status_new(struct hf_node *node)
     s->last_index = b->consensus.last_index;
     s->commit_index = b->consensus.commit_index;
     s->applied_index = hf_state_applied_index(node->state);
+    if (s->commit_index < s->applied_index) /* after a start, until a leader says how far it has come */
+        s->commit_index = s->applied_index;
     s->durable_index = node->durable_index;
     s->snapshot_index = b->consensus.snapshot_index;
     s->voters = b->consensus.voters;
