@@ -120,7 +120,7 @@ void harness_open(struct harness *h)
 {
     memset(h, 0, sizeof(*h));
     hf_command_table_init();
-    snprintf(h->dir, sizeof(h->dir), "/tmp/hf-command-XXXXXX");
+    strcpy(h->dir, "/tmp/hf-command-XXXXXX"); /* fits; and gcc 14 sees ghosts in snprintf here */
     ck_assert_ptr_nonnull(mkdtemp(h->dir));
     h->stats = hf_stats_new();
     h->store = open_store(h->dir, "state-1", h->stats);
