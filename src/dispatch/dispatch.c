@@ -472,6 +472,11 @@ int hf_dispatcher_open(struct hf_env *env, const struct hf_dispatch_config *conf
     return 0;
 }
 
+void hf_dispatcher_stop(struct hf_dispatcher *d)
+{
+    d->is_stopped = true;
+}
+
 void hf_dispatcher_close(struct hf_dispatcher *d)
 {
     struct gate_batch *gate;

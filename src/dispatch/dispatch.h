@@ -38,6 +38,8 @@ HF_MUST_CHECK int hf_dispatcher_open(struct hf_env *env, const struct hf_dispatc
                                      struct hf_state *state, struct hf_proxy *proxy,
                                      const struct hf_node_status *(*status)(void *data), void *status_data,
                                      struct hf_stats *stats, struct hf_dispatcher **out);
+/* The node begins to close: nothing is given to the state any more, whose queue is about to be finished. */
+void hf_dispatcher_stop(struct hf_dispatcher *d);
 /* Every waiting command gets NOLEADER (shutting down), those in flight end as UNKNOWN; lanes must be closed by
  * their owners before. Comes last: consensus, state, proposer and proxy are closed by then, and by that have given back
  * everything that was in flight with them. */

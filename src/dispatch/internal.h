@@ -99,7 +99,7 @@ struct hf_dispatcher {
     struct destination *destinations;
     struct hf_timer former_timer;
     uint64_t remote_bytes;
-    bool wakes_all, wakes_link, wakes_room, is_waking_room, is_closed;
+    bool wakes_all, wakes_link, wakes_room, is_waking_room, is_stopped, is_closed;
 
     struct hf_plan plan;
     char *refuse_text;

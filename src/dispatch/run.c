@@ -87,7 +87,7 @@ static void on_tick(struct hf_propose_req *op, enum hf_fate fate, struct hf_slic
     struct hf_dispatch_req *req = op->data;
 
     (void)reply;
-    if (fate == HF_FATE_APPLIED) {
+    if (fate == HF_FATE_APPLIED && !req->lane->d->is_stopped) {
         /* By the same clock as before: log time has reached it, so this one is answered. */
         give_to_state(req->lane->d, req, NULL);
         return;

@@ -269,6 +269,8 @@ void hf_node_close(struct hf_node *node)
     if (!node)
         return;
     node->is_closing = true;
+    if (node->dispatcher)
+        hf_dispatcher_stop(node->dispatcher);
     node->env->timer_stop(node->env, &node->space_timer);
     if (node->space_executor)
         node->env->executor_close(node->env, node->space_executor);

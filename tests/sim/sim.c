@@ -95,6 +95,7 @@ struct sim {
     unsigned n;
     struct node nodes[NODES_MAX];
     struct client clients[CLIENTS];
+    struct client visitor; /* reads at a node that was just resumed, before it hears what it missed */
     struct hf_history keys[KEYS];
     uint32_t key_base; /* clients work on a window of keys that moves on, so that histories stay short */
     uint64_t next_value;
@@ -256,6 +257,8 @@ static void stop_node(struct sim *s, struct node *n, bool is_crash)
     for (unsigned i = 0; i < CLIENTS; i++)
         if (s->clients[i].lane && s->clients[i].at == n->number)
             abandon(&s->clients[i]);
+    if (s->visitor.lane && s->visitor.at == n->number)
+        abandon(&s->visitor);
     if (n->node) {
         hf_lane_close(n->probe_lane, release_request);
         hf_node_close(n->node);
@@ -531,6 +534,34 @@ static void send_command(struct sim *s, struct client *c, uint32_t key)
     hf_lane_submit(c->lane, &r->req);
 }
 
+static void visit(struct sim *s, struct node *n)
+{
+    struct client *c = &s->visitor;
+
+    if (c->lane)
+        abandon(c);
+    c->at = n->number;
+    c->lane = hf_lane_open(hf_node_dispatcher(n->node));
+    c->pipelined_op = 0;
+    for (uint32_t key = s->key_base; key < s->key_base + PIPELINE_MAX && key < KEYS; key++) {
+        char text[32];
+        struct request *r;
+
+        if (s->keys[key].n >= 50)
+            continue;
+        snprintf(text, sizeof text, "GET k%u", key);
+        ++s->clock;
+        r = new_request(text);
+        add_op(s, key, HF_HISTORY_READ);
+        touch(r, c, key);
+        r->client = c;
+        r->started_ms = now_ms(s);
+        c->busy[c->n_busy++] = r;
+        trace(s, "visitor at %u: %s", c->at + 1, text);
+        hf_lane_submit(c->lane, &r->req);
+    }
+}
+
 static void client_turn(struct sim *s, struct client *c)
 {
     unsigned n;
@@ -652,6 +683,7 @@ static void fault_turn(struct sim *s)
             trace(s, "resume node %u", i + 1);
             hf_sim_node_resume(x->fake);
             x->resume_at_ms = 0;
+            visit(s, x);
         }
         if (!x->node && !s->is_broken && (now >= x->restart_at_ms || s->is_healing)) {
             trace(s, "start node %u", i + 1);
@@ -715,6 +747,22 @@ static void fault_turn(struct sim *s)
             trace(s, "stop node %u", n->number + 1);
             stop_node(s, n, false);
             n->restart_at_ms = now + 50 + hf_prng_below(&s->prng, 1000);
+        }
+        break;
+    case 10: /* the leader sleeps, and when it wakes another one can't tell it what happened */
+    case 11:
+        for (unsigned i = 0; i < s->n; i++)
+            if (s->nodes[i].node && hf_consensus_role(hf_node_consensus(s->nodes[i].node)) == HF_ROLE_LEADER)
+                n = &s->nodes[i];
+        if (n->node && !n->resume_at_ms) {
+            unsigned other = (unsigned)hf_prng_below(&s->prng, s->n);
+
+            trace(s, "pause node %u, block %u -> %u", n->number + 1, other + 1, n->number + 1);
+            s->pauses++;
+            if (other != n->number)
+                hf_sim_world_block(s->world, other, n->number, true);
+            hf_sim_node_pause(n->fake);
+            n->resume_at_ms = now + 800 + hf_prng_below(&s->prng, 2500);
         }
         break;
     case 9: /* leadership by order */
@@ -810,6 +858,8 @@ static bool run_seed(uint64_t seed, bool is_traced)
         s->clients[i].sim = s;
         s->clients[i].number = i;
     }
+    s->visitor.sim = s;
+    s->visitor.number = CLIENTS;
     /* The cluster forms in peace; from then on anything may happen. */
     run_clients(s, 4000, false);
     run_clients(s, 4000 + FAULT_MS, true);
@@ -887,6 +937,7 @@ static bool run_seed(uint64_t seed, bool is_traced)
         }
     for (unsigned i = 0; i < CLIENTS; i++)
         abandon(&s->clients[i]);
+    abandon(&s->visitor);
     for (unsigned i = 0; i < s->n; i++) {
         if (s->nodes[i].fake)
             stop_node(s, &s->nodes[i], false);
