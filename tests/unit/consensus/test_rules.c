@@ -261,6 +261,43 @@ START_TEST(test_the_journal_is_not_cut_before_the_needs_of_others_are_known)
 }
 END_TEST
 
+static uint64_t messages_sent(struct member *m)
+{
+    return hf_counter_get(hf_stats_counter(m->stats, "peer_messages_sent_total", "channel=\"raft\"", ""));
+}
+
+/* R13: a vote leaves only when it is on the disk, and nothing else leaves before it. */
+START_TEST(test_nothing_leaves_before_the_vote_is_stored)
+{
+    struct group g;
+    struct member *l = group_open(&g, 8), *v;
+    struct raft_message m = {.type = RAFT_REQUEST_VOTE};
+    uint64_t sent, from;
+
+    run(&g, 1000);
+    v = &g.m[(l->number + 1) % N];
+    from = (l->number + 2) % N + 1;
+    m.request_vote = (struct raft_request_vote){.version = 2,
+                                                .term = hf_consensus_term(v->c) + 1,
+                                                .candidate_id = from,
+                                                .last_log_index = 1000,
+                                                .last_log_term = hf_consensus_term(v->c),
+                                                .disrupt_leader = true};
+    hf_sim_world_rules(g.w)->slow_job_per_mille = 1000;
+    hf_sim_world_rules(g.w)->slow_job_us = 3000000;
+    sent = messages_sent(v);
+    ck_assert_uint_gt(sent, 0);
+    hand_in(v, from, &m);
+    ck_assert_uint_eq(raft_voted_for(&v->c->raft), from);
+    run(&g, 2500);
+    ck_assert_uint_eq(messages_sent(v), sent);
+    run(&g, 1000);
+    ck_assert_uint_gt(messages_sent(v), sent);
+    hf_sim_world_rules(g.w)->slow_job_per_mille = 0;
+    group_close(&g);
+}
+END_TEST
+
 Suite *rules_suite(void)
 {
     Suite *s = suite_create("rules");
@@ -268,6 +305,7 @@ Suite *rules_suite(void)
 
     tcase_set_timeout(t, 120);
     tcase_add_test(t, test_a_deposed_leader_says_so_before_its_term_is_stored);
+    tcase_add_test(t, test_nothing_leaves_before_the_vote_is_stored);
     tcase_add_test(t, test_a_late_pre_vote_answer_changes_nothing);
     tcase_add_test(t, test_the_journal_is_not_cut_before_the_needs_of_others_are_known);
     suite_add_tcase(s, t);
