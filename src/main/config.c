@@ -64,7 +64,7 @@ static const struct setting settings[] = {
     {"max-args", NUMBER, AT(args_max), "1048576", 16, 16777216, true, NULL, NULL, NULL, "arguments of one command"},
     {"client-query-buffer-limit", BYTES, AT(query_bytes_max), "1gb", MB, 4 * GB, true, "client-query-buffer-limit",
      NULL, NULL, "longest command with all its arguments"},
-    {"client-output-buffer-limit", BYTES, AT(output_bytes_max), "256mb", MB, 4 * GB, false, NULL, NULL, NULL,
+    {"client-output-buffer-limit", BYTES, AT(output_bytes_max), "1gb", MB, 4 * GB, false, NULL, NULL, NULL,
      "a client that leaves more replies than this unread is disconnected"},
     {"max-pipeline", NUMBER, AT(pipeline_max), "1024", 1, 1048576, false, NULL, NULL, NULL,
      "commands of one connection under way at a time; more wait unread"},
