@@ -16,7 +16,7 @@ struct hf_net;
 struct hf_net_config {
     const char *address;          /* host:port to listen on. Copied. */
     uint32_t clients_max;         /* beyond it: "-ERR max number of clients reached" and close */
-    uint64_t output_bytes_max;    /* a client whose unread output exceeds this is disconnected (default 256 MiB) */
+    uint64_t output_bytes_max;    /* a client whose unread output exceeds this is disconnected (default 1 GiB) */
     uint64_t output_soft_bytes;   /* above this no further commands are read from the client (default 1 MiB) */
     uint64_t idle_timeout_ms;     /* 0 = never */
     uint32_t pipeline_max;        /* commands of one connection in flight or queued; more wait unparsed */
