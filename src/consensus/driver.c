@@ -307,6 +307,7 @@ static void release_held(struct hf_consensus *c)
         if (!c->deferred_head)
             c->deferred_tail = NULL;
         c->n_deferred--;
+        c->deferred_bytes -= d->len;
         hf_consensus_dispatch(c, d->from, d->type, hf_slice(d->bytes, d->len));
         hf_free(d);
     }

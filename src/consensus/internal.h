@@ -35,6 +35,7 @@
 #define HF_DISK_HUNG_EXIT_MS 30000u
 /* Events that wait while term and vote are being written; beyond it messages are dropped (raft resends). */
 #define HF_DEFERRED_MESSAGES_MAX 256u
+#define HF_DEFERRED_BYTES_MAX    (16u << 20)
 /* How often members tell each other their wall clock and what log they still need. */
 #define HF_STATUS_INTERVAL_MS 1000u
 
@@ -110,6 +111,7 @@ struct hf_consensus {
     bool is_stepping;     /* inside raft_step + carry-out: no re-entry */
     struct hf_deferred *deferred_head, *deferred_tail;
     uint32_t n_deferred;
+    size_t deferred_bytes;
     uint64_t durable_pending; /* on_durable that came while held */
 
     uint64_t durable_index;

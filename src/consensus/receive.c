@@ -130,7 +130,8 @@ static void on_message(void *data, struct hf_link *link, uint8_t type, struct hf
         return;
     HF_ASSERT(!c->is_stepping);
     if (c->is_held) { /* R13 */
-        if (c->n_deferred >= HF_DEFERRED_MESSAGES_MAX) {
+        if (c->n_deferred >= HF_DEFERRED_MESSAGES_MAX ||
+            (c->n_deferred > 0 && c->deferred_bytes + payload.len > HF_DEFERRED_BYTES_MAX)) {
             hf_counter_add(c->appends_dropped, 1);
             return;
         }
@@ -147,6 +148,7 @@ static void on_message(void *data, struct hf_link *link, uint8_t type, struct hf
             c->deferred_head = d;
         c->deferred_tail = d;
         c->n_deferred++;
+        c->deferred_bytes += payload.len;
         return;
     }
     hf_consensus_dispatch(c, hf_link_node_id(link), type, payload);

@@ -270,9 +270,13 @@ void hf_consensus_send(struct hf_consensus *c, const struct raft_message *m)
         break;
     case RAFT_APPEND_ENTRIES_RESULT:
         /* The core answers an AppendEntries of an older term without setting last_log_index; when the old leader has
-         * meanwhile been elected again in our term, garbage there would count as acknowledged entries. */
-        if (c->is_append_stale)
-            copy.append_entries_result.last_log_index = 0;
+         * meanwhile been elected again in our term, garbage there would count as acknowledged entries. Just below the
+         * rejected one is what makes it try the same place again; 0 would make it look for entries it may have cut. */
+        if (c->is_append_stale) {
+            uint64_t rejected = copy.append_entries_result.rejected;
+
+            copy.append_entries_result.last_log_index = rejected > 0 ? rejected - 1 : 0;
+        }
         break;
     case RAFT_TIMEOUT_NOW:
         break;

@@ -298,6 +298,46 @@ START_TEST(test_nothing_leaves_before_the_vote_is_stored)
 }
 END_TEST
 
+/* While a vote is being stored messages wait, but not without bound: they are dropped, and raft sends again. */
+START_TEST(test_messages_that_wait_for_the_disk_are_bounded)
+{
+    struct group g;
+    struct member *l = group_open(&g, 9), *v;
+    struct raft_message m = {.type = RAFT_REQUEST_VOTE};
+
+    run(&g, 1000);
+    v = &g.m[(l->number + 1) % N];
+    m.request_vote = (struct raft_request_vote){.version = 2,
+                                                .term = hf_consensus_term(v->c) + 1,
+                                                .candidate_id = l->number + 1,
+                                                .last_log_index = 1000,
+                                                .last_log_term = hf_consensus_term(v->c),
+                                                .disrupt_leader = true};
+    hf_sim_world_rules(g.w)->slow_job_per_mille = 1000;
+    hf_sim_world_rules(g.w)->slow_job_us = 500000;
+    hand_in(v, l->number + 1, &m);
+    ck_assert(v->c->is_held);
+    for (int i = 0; i < 30; i++) {
+        submit(l, 1u << 20);
+        run(&g, 5);
+    }
+    run(&g, 200);
+    ck_assert(v->c->is_held);
+    ck_assert_uint_gt(v->c->n_deferred, 5);
+    size_t bytes = 0;
+    for (const struct hf_deferred *d = v->c->deferred_head; d; d = d->next)
+        bytes += d->len;
+    ck_assert_uint_le(bytes, 17u << 20);
+    hf_sim_world_rules(g.w)->slow_job_per_mille = 0;
+    l = NULL;
+    run(&g, 5000);
+    l = leader(&g, 5000);
+    run(&g, 1000);
+    ck_assert_uint_eq(v->delivered, l->delivered);
+    group_close(&g);
+}
+END_TEST
+
 Suite *rules_suite(void)
 {
     Suite *s = suite_create("rules");
@@ -306,6 +346,7 @@ Suite *rules_suite(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, test_a_deposed_leader_says_so_before_its_term_is_stored);
     tcase_add_test(t, test_nothing_leaves_before_the_vote_is_stored);
+    tcase_add_test(t, test_messages_that_wait_for_the_disk_are_bounded);
     tcase_add_test(t, test_a_late_pre_vote_answer_changes_nothing);
     tcase_add_test(t, test_the_journal_is_not_cut_before_the_needs_of_others_are_known);
     suite_add_tcase(s, t);
