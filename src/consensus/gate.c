@@ -146,7 +146,8 @@ static void open_round(struct hf_consensus *c)
         c->env->timer_start(c->env, &c->gate_timer, HF_ROUND_RETRY_MS);
         return;
     }
-    if (c->gates_new && c->ping_sequence - c->confirmed_sequence < HF_ROUNDS_MAX) {
+    /* With no gate waiting for an answer none may ever come for the last pings: they are not in flight. */
+    if (c->gates_new && (!c->gates_pinged || c->ping_sequence - c->confirmed_sequence < HF_ROUNDS_MAX)) {
         send_pings(c);
         for (struct hf_gate *g = c->gates_new, *next; g; g = next) {
             next = g->next;

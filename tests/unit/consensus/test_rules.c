@@ -338,6 +338,44 @@ START_TEST(test_messages_that_wait_for_the_disk_are_bounded)
 }
 END_TEST
 
+/* Pings are sent again while gates wait; the answers to the last ones may never come, although one before them
+ * confirmed all. The next gate must not wait for them. */
+START_TEST(test_lost_answers_do_not_close_the_gate_for_ever)
+{
+    struct group g;
+    struct member *l = group_open(&g, 10);
+    struct watched_gate first = {.gate = {.cb = on_gate}}, second = {.gate = {.cb = on_gate}};
+    struct hf_buf pong = {0};
+    uint64_t sequence;
+
+    run(&g, 500);
+    sequence = l->c->ping_sequence + 1;
+    for (unsigned i = 0; i < N; i++)
+        if (i != l->number)
+            hf_sim_world_block(g.w, i, l->number, true);
+    hf_consensus_gate(l->c, &first.gate);
+    run(&g, 450);
+    ck_assert(!first.is_done);
+    ck_assert_int_eq(hf_consensus_role(l->c), HF_ROLE_LEADER);
+    /* One answer comes through, the streams with all others break. */
+    hf_buf_put_u64(&pong, hf_consensus_term(l->c));
+    hf_buf_put_u64(&pong, sequence);
+    hf_buf_put_u8(&pong, 1);
+    hf_consensus_dispatch(l->c, (l->number + 1) % N + 1, HF_MSG_PONG, hf_buf_slice(&pong));
+    hf_buf_free(&pong);
+    ck_assert(first.is_done);
+    ck_assert_int_eq(first.rc, 0);
+    hf_consensus_gate(l->c, &second.gate);
+    run(&g, 1);
+    ck_assert_ptr_null(l->c->gates_new);
+    hf_sim_world_heal(g.w);
+    run(&g, 300);
+    ck_assert(second.is_done);
+    ck_assert_int_eq(second.rc, 0);
+    group_close(&g);
+}
+END_TEST
+
 Suite *rules_suite(void)
 {
     Suite *s = suite_create("rules");
@@ -347,6 +385,7 @@ Suite *rules_suite(void)
     tcase_add_test(t, test_a_deposed_leader_says_so_before_its_term_is_stored);
     tcase_add_test(t, test_nothing_leaves_before_the_vote_is_stored);
     tcase_add_test(t, test_messages_that_wait_for_the_disk_are_bounded);
+    tcase_add_test(t, test_lost_answers_do_not_close_the_gate_for_ever);
     tcase_add_test(t, test_a_late_pre_vote_answer_changes_nothing);
     tcase_add_test(t, test_the_journal_is_not_cut_before_the_needs_of_others_are_known);
     suite_add_tcase(s, t);
