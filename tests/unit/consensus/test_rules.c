@@ -376,6 +376,25 @@ START_TEST(test_lost_answers_do_not_close_the_gate_for_ever)
 }
 END_TEST
 
+/* R23: a leader whose disk hangs goes silent, so that the others elect one whose disk works. */
+START_TEST(test_a_leader_whose_disk_hangs_is_replaced)
+{
+    struct group g;
+    struct member *l = group_open(&g, 11);
+
+    run(&g, 500);
+    hf_sim_world_rules(g.w)->slow_job_per_mille = 1000;
+    hf_sim_world_rules(g.w)->slow_job_us = 20000000;
+    submit(l, 100);
+    run(&g, 0);
+    hf_sim_world_rules(g.w)->slow_job_per_mille = 0;
+    run(&g, 6000);
+    ck_assert_int_ne(hf_consensus_role(l->c), HF_ROLE_LEADER);
+    ck_assert_ptr_ne(leader(&g, 1), l);
+    group_close(&g);
+}
+END_TEST
+
 Suite *rules_suite(void)
 {
     Suite *s = suite_create("rules");
@@ -386,6 +405,7 @@ Suite *rules_suite(void)
     tcase_add_test(t, test_nothing_leaves_before_the_vote_is_stored);
     tcase_add_test(t, test_messages_that_wait_for_the_disk_are_bounded);
     tcase_add_test(t, test_lost_answers_do_not_close_the_gate_for_ever);
+    tcase_add_test(t, test_a_leader_whose_disk_hangs_is_replaced);
     tcase_add_test(t, test_a_late_pre_vote_answer_changes_nothing);
     tcase_add_test(t, test_the_journal_is_not_cut_before_the_needs_of_others_are_known);
     suite_add_tcase(s, t);
