@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 struct hf_admin {
     struct MHD_Daemon *daemon;
@@ -102,7 +103,7 @@ static enum MHD_Result on_request(void *data, struct MHD_Connection *connection,
     return rc;
 }
 
-static bool resolve(const char *address, struct sockaddr_storage *out)
+static bool resolve(const char *address, struct sockaddr_storage *out, socklen_t *out_len)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *found = NULL;
     char host[256];
@@ -120,35 +121,57 @@ static bool resolve(const char *address, struct sockaddr_storage *out)
     if (getaddrinfo(*host ? host : NULL, colon + 1, &hints, &found) != 0 || !found)
         return false;
     memcpy(out, found->ai_addr, found->ai_addrlen);
+    *out_len = found->ai_addrlen;
     freeaddrinfo(found);
     return true;
+}
+
+/* A listening socket of our own: the library does not always tell why it could not make one. */
+static int listen_on(const struct sockaddr_storage *where, socklen_t len, int *out)
+{
+    int fd = socket(where->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1, rc;
+
+    if (fd < 0)
+        return hf_err_from_errno(errno);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, (const struct sockaddr *)where, len) != 0 || listen(fd, HF_ADMIN_CONNECTIONS_MAX) != 0) {
+        rc = hf_err_from_errno(errno);
+        close(fd);
+        return rc;
+    }
+    *out = fd;
+    return 0;
 }
 
 int hf_admin_open(const char *address, const struct hf_admin_ops *ops, struct hf_admin **out, char *why,
                   size_t why_size)
 {
     struct sockaddr_storage where;
+    socklen_t len = 0;
     struct hf_admin *a;
-    int flags = MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO;
+    int fd = -1, rc;
 
     memset(&where, 0, sizeof where);
-    if (!resolve(address, &where)) {
+    if (!resolve(address, &where, &len)) {
         snprintf(why, why_size, "cannot understand the HTTP address %.100s: it must be host:port", address);
         return HF_E_INVALID;
     }
-    if (where.ss_family == AF_INET6)
-        flags |= MHD_USE_IPv6;
+    rc = listen_on(&where, len, &fd);
+    if (rc < 0) {
+        snprintf(why, why_size, "cannot listen for HTTP on %.100s: %s", address, hf_strerror(rc));
+        return rc;
+    }
     a = hf_calloc(1, sizeof *a);
     a->ops = ops;
-    a->daemon = MHD_start_daemon((unsigned)flags, 0, NULL, NULL, on_request, a, MHD_OPTION_SOCK_ADDR, &where,
-                                 MHD_OPTION_CONNECTION_LIMIT, (unsigned)HF_ADMIN_CONNECTIONS_MAX,
-                                 MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_END);
+    a->daemon =
+        MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_AUTO, 0, NULL, NULL, on_request, a,
+                         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)HF_ADMIN_CONNECTIONS_MAX,
+                         MHD_OPTION_CONNECTION_TIMEOUT, 10u, MHD_OPTION_END);
     if (!a->daemon) {
-        int rc = errno == EADDRINUSE ? HF_E_ADDRINUSE : HF_E_SYS;
-
-        snprintf(why, why_size, "cannot listen for HTTP on %.100s: %s", address, hf_strerror(rc));
+        snprintf(why, why_size, "cannot start the HTTP server on %.100s", address);
+        close(fd);
         hf_free(a);
-        return rc;
+        return HF_E_SYS;
     }
     *out = a;
     return 0;

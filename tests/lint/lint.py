@@ -76,6 +76,7 @@ ALLOWED_CALLS = {
 }
 FILE_LINES_MAX = 1500
 LINE_CHARS_MAX = 120
+CPPCHECK = "2.10"
 CLANG_FORMAT = "14"
 # cppcheck findings that are wrong: id:file -> why.
 CPPCHECK_WRONG = {
@@ -290,6 +291,9 @@ def check_cppcheck(root):
     """A second opinion on the C code."""
     if not shutil.which("cppcheck"):
         raise Skip("cppcheck is not installed")
+    version = subprocess.run(["cppcheck", "--version"], capture_output=True, text=True).stdout.strip()
+    if not version.endswith(f" {CPPCHECK}"):
+        raise Skip(f"its opinions differ between versions: wants {CPPCHECK}, found {version}")
     command = ["cppcheck", "--enable=warning,performance,portability", "--error-exitcode=1", "--quiet", "--std=c11"]
     command += ["-j2", "-I", "src", "-D_GNU_SOURCE", '-DHF_VERSION=""', "--template={file}:{line}: {message} [{id}]"]
     command += [f"--suppress={rule}" for rule in CPPCHECK_WRONG] + ["--suppress=missingIncludeSystem", "src"]
