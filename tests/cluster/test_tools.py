@@ -515,7 +515,8 @@ def test_settings_come_from_flags_file_and_environment():
             assert n.info("server")["config_file"] == path
             # Live settings take effect: one connection more than allowed is turned away.
             first, second = n.conn(), n.conn()
-            wait_for("earlier connections to be gone", lambda: b"connected_clients:2\r" in first.call("INFO", "clients"))
+            wait_for("earlier connections to be gone",
+                     lambda: b"connected_clients:2\r" in first.call("INFO", "clients"))
             assert first.call("CONFIG", "SET", "maxclients", "2") == "OK" and second.call("PING") == "PONG"
             third = n.conn()
             reply = third.read()

@@ -63,7 +63,8 @@ CONFINED = {
     "clock_gettime gettimeofday time getrandom uv_now uv_hrtime": "base uv main tools",
     "sleep usleep nanosleep fork exec": "main",
     "printf puts putchar": "main tools",
-    "open write pwrite fsync fdatasync rename unlink ftruncate socket connect accept": "base uv main tools",
+    "open write pwrite fsync fdatasync rename unlink ftruncate connect accept": "base uv main tools",
+    "socket": "base uv main tools admin",
 }
 ALLOWED_CALLS = {
     ("src/base/mem.c", "malloc"): "this is hf_malloc",
