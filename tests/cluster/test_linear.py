@@ -29,7 +29,7 @@ CLIENTS = 12
 SHARED_KEYS = 4
 KEY_COMMANDS = 90           # then another key takes its place, so that histories stay short
 WINDOW = 12                 # commands under way on one connection
-STATES_MAX = 400000         # of one key's search; beyond it the key counts as undecided
+STATES_MAX = 150000         # of one key's search; beyond it the key counts as undecided
 OPEN = float("inf")
 
 
@@ -459,7 +459,8 @@ class Faults:
         self.kinds = [self.stop_leader, self.stop_leader, self.stop_leaders_in_a_row, self.stop_follower,
                       self.stop_all_but_one, self.kill_leader, self.kill_follower, self.stop_and_kill,
                       self.restart_all, self.isolate_leader, self.isolate_leader, self.isolate_follower,
-                      self.deafen_leader, self.silence_leader, self.break_streams, self.isolate_and_stop]
+                      self.deafen_leader, self.silence_leader, self.break_streams, self.isolate_and_stop,
+                      self.lose_answers, self.lose_answers]
 
     def leader(self):
         """The leader's node, as far as anyone who answers knows, or any node."""
@@ -563,6 +564,18 @@ class Faults:
 
     def silence_leader(self):
         self.stall(self.ways(self.leader(), to=False))
+
+    def lose_answers(self):
+        """One follower's commands reach the leader and are carried out; the answers are lost with their stream."""
+        leader = self.leader()
+        for _ in range(self.rng.randrange(2, 6)):
+            other = self.rng.choice(self.others(leader)).number
+            self.relays.stalled = {(leader.number, other)}
+            time.sleep(self.rng.choice((0.02, 0.1, 0.3)))
+            self.relays.broken = {(leader.number, other)}
+            time.sleep(0.05)
+            self.relays.heal()
+            time.sleep(self.rng.random() * 0.5)
 
     def break_streams(self):
         leader = self.leader()
