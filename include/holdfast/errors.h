@@ -14,7 +14,7 @@
 #define HOLDFAST_NOLEADER "NOLEADER"
 /* A queue is at its limit: not executed, slow down. */
 #define HOLDFAST_OVERLOADED "OVERLOADED"
-/* The leader's disk is nearly full: not executed; reads and deletes still work. */
+/* The disk of a member is nearly full: not executed; reads and deletes still work. */
 #define HOLDFAST_NOSPACE "NOSPACE"
 
 static inline bool holdfast_error_is(const char *text, const char *prefix)

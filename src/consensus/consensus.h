@@ -128,6 +128,10 @@ uint64_t hf_consensus_term(const struct hf_consensus *c);
 uint64_t hf_consensus_leader(const struct hf_consensus *c); /* 0 = none known in the current term */
 /* Dialed PROXY link to a member, NULL when not connected. */
 struct hf_link *hf_consensus_proxy_link(struct hf_consensus *c, uint64_t node_id);
+/* Tell the other members whether this node's disk is low on space (R15). */
+void hf_consensus_set_space_low(struct hf_consensus *c, bool is_low);
+/* A member whose disk is low on space, as far as is known here (this node first); 0 = none. */
+uint64_t hf_consensus_space_low_on(const struct hf_consensus *c);
 /* Median of (voter's wall clock - ours) over the voters heard of lately, ourselves included (R4). */
 int64_t hf_consensus_clock_offset_ms(const struct hf_consensus *c);
 

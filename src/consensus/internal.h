@@ -65,6 +65,7 @@ struct hf_other {
     uint8_t hello_incarnation[16];
     uint64_t acked_sequence; /* highest ping it confirmed in our present term */
     int64_t wall_offset_ms;  /* its wall clock less ours when it last told */
+    bool is_space_low;       /* as it told then */
     uint64_t wall_heard_ms;  /* boot clock of that, 0 = never */
     uint64_t needs_from;     /* lowest index the cluster still needs according to it as leader, 0 = unknown */
     uint64_t needs_term;     /* the term it led when it said so */
@@ -154,6 +155,7 @@ struct hf_consensus {
     void *transfer_data;
 
     struct hf_timer status_timer;
+    bool is_space_low; /* of our own disk, told by the owner */
     char problem[256];
     bool is_behind; /* problem says so; over when entries arrive again */
 

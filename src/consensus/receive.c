@@ -11,7 +11,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* HF_MSG_STATUS: i64 wall clock ms, u64 lowest index needed by any voter (leader; else 0), u64 term. */
+/* HF_MSG_STATUS: i64 wall clock ms, u64 lowest index needed by any voter (leader; else 0), u64 term, u8 flags
+ * (bit 0: disk space is low). */
 #define HF_MSG_STATUS 19
 
 static struct hf_hello make_hello(const struct hf_consensus *c)
@@ -294,12 +295,14 @@ void hf_consensus_dispatch(struct hf_consensus *c, uint64_t from, uint8_t type, 
         struct hf_reader r = hf_reader(payload);
         int64_t wall = (int64_t)hf_read_u64(&r);
         uint64_t needs = hf_read_u64(&r), term = hf_read_u64(&r);
+        uint8_t flags = hf_read_u8(&r);
         struct hf_other *o = hf_consensus_other(c, from);
 
         if (!hf_reader_done(&r) || !o)
             return;
         o->wall_offset_ms = wall - c->env->wall_ms(c->env);
         o->wall_heard_ms = hf_consensus_now(c);
+        o->is_space_low = flags & 1;
         if (needs != 0) {
             o->needs_from = needs;
             o->needs_term = term;
@@ -322,11 +325,36 @@ void hf_consensus_send_status(struct hf_consensus *c)
     hf_buf_put_u64(&buf, (uint64_t)c->env->wall_ms(c->env));
     hf_buf_put_u64(&buf, hf_consensus_is_leader(c) ? hf_consensus_needed_from(c) : 0);
     hf_buf_put_u64(&buf, raft_current_term(&c->raft));
+    hf_buf_put_u8(&buf, c->is_space_low ? 1 : 0);
     for (uint32_t i = 0; i < c->n_others; i++)
         if (hf_peers_link(c->peers, c->others[i].id, HF_CHANNEL_RAFT))
             hf_consensus_send_simple(c, c->others[i].id, HF_MSG_STATUS, hf_buf_slice(&buf));
     hf_buf_free(&buf);
     hf_consensus_tell_behind(c);
+}
+
+void hf_consensus_set_space_low(struct hf_consensus *c, bool is_low)
+{
+    if (c->is_space_low == is_low)
+        return;
+    c->is_space_low = is_low;
+    hf_consensus_send_status(c); /* at once: a disk fills faster than the next interval comes */
+}
+
+/* R15: what a voter said lately; one that is not heard of is down, and its disk does not fill. */
+uint64_t hf_consensus_space_low_on(const struct hf_consensus *c)
+{
+    uint64_t now = hf_consensus_now(c);
+
+    if (c->is_space_low)
+        return c->config.node_id;
+    for (uint32_t i = 0; i < c->n_others; i++) {
+        const struct hf_other *o = &c->others[i];
+
+        if (o->is_space_low && now - o->wall_heard_ms <= 10ull * HF_STATUS_INTERVAL_MS)
+            return o->id;
+    }
+    return 0;
 }
 
 /* R4: median over ourselves (0) and the voters heard of in the last seconds. */

@@ -103,7 +103,7 @@ static const struct setting settings[] = {
     {"store-page-cache-bytes", BYTES, AT(page_cache_bytes), "16mb", 256 * KB, 1024 * GB, false, NULL, NULL, NULL,
      "memory for database pages"},
     {"min-free-disk", BYTES, AT(free_disk_min), "256mb", 0, 1024 * GB, false, NULL, NULL, NULL,
-     "with less free space than this, writes that grow the state are refused (NOSPACE); 0 = never"},
+     "with less free space than this on any member, writes that grow the state are refused (NOSPACE); 0 = never"},
     {"enable-debug-command", FLAG, AT(enable_debug_command), "no", 0, 0, false, "enable-debug-command", NULL, NULL,
      "allow the DEBUG command (tests)"},
 };

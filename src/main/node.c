@@ -28,6 +28,7 @@ struct hf_node {
     struct hf_job space_job;
     uint64_t free_bytes;
     int space_rc;
+    uint64_t space_low_on; /* member for whose sake writes are refused, 0 = none */
     bool is_space_running, is_space_low, has_failed, is_closing;
     void (*retired)(void *data);
     void *retired_data;
@@ -126,31 +127,45 @@ static void measure_space(struct hf_job *job)
     node->space_rc = node->env->fs->free_bytes(node->env->fs, node->dir, &node->free_bytes);
 }
 
+/* R15: writes that grow the state are refused while the disk of any member is low, so that none of them stops. */
+static void judge_cluster_space(struct hf_node *node)
+{
+    uint64_t low_on = hf_consensus_space_low_on(node->consensus);
+    char text[256];
+
+    if (low_on == node->space_low_on)
+        return;
+    node->space_low_on = low_on;
+    if (low_on == 0) {
+        HF_LOG_INFO("node", "disk space is back on all members", "free=%" PRIu64, node->free_bytes);
+        hf_dispatcher_refuse_writes(node->dispatcher, NULL);
+        return;
+    }
+    HF_LOG_ERROR("node", "disk space is low, refusing writes that grow the state",
+                 "member=%" PRIu64 " free_here=%" PRIu64 " threshold=%" PRIu64, low_on, node->free_bytes,
+                 node->config.free_bytes_min);
+    snprintf(text, sizeof text,
+             "NOSPACE the disk of node %" PRIu64
+             " is nearly full, so the command was not executed: free disk space on it "
+             "or delete keys (min-free-disk is the threshold)",
+             low_on);
+    hf_dispatcher_refuse_writes(node->dispatcher, text);
+}
+
 static void judge_space(struct hf_job *job)
 {
     struct hf_node *node = job->data;
-    bool is_low;
 
     node->is_space_running = false;
     if (node->is_closing || node->space_rc < 0)
         return;
     hf_gauge_set(node->free_gauge, (int64_t)node->free_bytes);
     /* A tenth above the threshold before service returns, so that it does not flap. */
-    is_low = node->is_space_low ? node->free_bytes < node->config.free_bytes_min + node->config.free_bytes_min / 10
-                                : node->free_bytes < node->config.free_bytes_min;
-    if (is_low == node->is_space_low)
-        return;
-    node->is_space_low = is_low;
-    if (is_low) {
-        HF_LOG_ERROR("node", "disk space is low, refusing writes that grow the state",
-                     "free=%" PRIu64 " threshold=%" PRIu64, node->free_bytes, node->config.free_bytes_min);
-        hf_dispatcher_refuse_writes(node->dispatcher,
-                                    "NOSPACE the leader's disk is nearly full, so the command was not executed: free "
-                                    "disk space on it or delete keys (min-free-disk is the threshold)");
-    } else {
-        HF_LOG_INFO("node", "disk space is back", "free=%" PRIu64, node->free_bytes);
-        hf_dispatcher_refuse_writes(node->dispatcher, NULL);
-    }
+    node->is_space_low = node->is_space_low
+                             ? node->free_bytes < node->config.free_bytes_min + node->config.free_bytes_min / 10
+                             : node->free_bytes < node->config.free_bytes_min;
+    hf_consensus_set_space_low(node->consensus, node->is_space_low);
+    judge_cluster_space(node);
 }
 
 static void on_space_timer(struct hf_timer *timer)

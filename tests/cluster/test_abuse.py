@@ -275,5 +275,45 @@ def test_disk_full_while_writing():
         shutil.rmtree(mount, ignore_errors=True)
 
 
+def test_low_disk_of_a_follower_holds_writes_back():
+    if os.geteuid() != 0:
+        print("     needs root for a small mount; not run")
+        return
+    small = ["--journal-segment-bytes", "4mb", "--journal-retain-bytes", "4mb", "--snapshot-journal-bytes", "4mb",
+             "--min-free-disk", "80mb", "--commit-bytes", "8mb"]
+    with Cluster(3, extra=small) as c:
+        follower = next(n for n in c.nodes if n is not c.leader())
+        follower.stop()
+        mount = tempfile.mkdtemp(prefix="holdfast-low-")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", mount], check=True)
+        try:
+            ballast = os.path.join(mount, "ballast")
+            shutil.copytree(follower.dir, os.path.join(mount, "data"))
+            follower.dir = os.path.join(mount, "data")
+            follower.start()
+            conn = c.leader().conn()
+            wait_for("writes to be accepted", lambda: conn.call("SET", "k", "v") == "OK")
+            fs = os.statvfs(mount)
+            with open(ballast, "wb") as f:   # leaves 60 MB, below the threshold
+                f.write(bytes(fs.f_bavail * fs.f_frsize - (60 << 20)))
+
+            def refusal():
+                try:
+                    conn.call("SET", "k", "v")
+                except ReplyError as e:
+                    return str(e)
+                return ""
+            text = wait_for("writes to be refused", refusal)
+            assert text.startswith("NOSPACE") and f"node {follower.number}" in text, text
+            assert conn.call("GET", "k") == b"v" and conn.call("DEL", "k") == 1
+            os.unlink(ballast)
+            wait_for("writes to be accepted again", lambda: conn.call("SET", "k", "v2") == "OK")
+            c.same_digest()
+            follower.stop()
+        finally:
+            subprocess.run(["umount", mount], check=False)
+            shutil.rmtree(mount, ignore_errors=True)
+
+
 if __name__ == "__main__":
     run_tests([v for k, v in sorted(globals().items()) if k.startswith("test_")])
