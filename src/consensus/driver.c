@@ -1,5 +1,5 @@
-/* driver.c: events into libraft's core, updates out of it. See internal.h for the order of effects and LIBRAFT notes
- * in docs/consensus.md for what the core does and does not promise. */
+/* driver.c: events into libraft's core, updates out of it. See internal.h for the order of effects, and
+ * docs/consensus.md for what the core leaves to us. */
 #include "consensus/internal.h"
 
 #include <inttypes.h>

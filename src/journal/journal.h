@@ -82,9 +82,6 @@ uint64_t hf_journal_bytes_after(const struct hf_journal *j, uint64_t index);
 /* Time in ms since the oldest write or sync in flight began, 0 when none (R23: hung disk). */
 uint64_t hf_journal_stall_ms(const struct hf_journal *j);
 
-/* Term and type of any entry present. HF_E_NOENT below first_index or past the end. Memory only is not
- * promised: for start-up use hf_journal_scan. */
-
 /* The entry from the in-memory tail with a new reference, or HF_E_AGAIN (older: use hf_journal_read),
  * HF_E_NOENT (not in the journal). */
 HF_MUST_CHECK int hf_journal_get(struct hf_journal *j, uint64_t index, struct hf_log_entry **out);

@@ -61,6 +61,9 @@ static bool can_take(const struct hf_net_conn *c)
 
     if (c->head == NULL)
         return hf_net_conn_unread(c) <= config->output_soft_bytes;
+    /* Answers under way count as large as the recent ones were: a short pipeline may ask for a lot. */
+    if (c->in_flight > 0 && c->in_flight * c->answer_bytes > config->output_soft_bytes)
+        return false;
     return !c->waits_for_empty && c->in_flight < config->pipeline_max && c->in_flight_bytes < HF_NET_IN_FLIGHT_BYTES &&
            (c->lane == NULL || !hf_lane_is_full(c->lane)) && hf_net_conn_unread(c) <= config->output_soft_bytes;
 }
@@ -434,6 +437,7 @@ void hf_net_conn_accept(struct hf_net *net, struct hf_stream *s)
     c->stream = s;
     s->events = &conn_events;
     s->data = c;
+    c->answer_bytes = net->config.output_soft_bytes / HF_NET_FIRST_COMMANDS;
     hf_resp_parser_init(&c->parser, &net->config.limits);
     c->client.id = ++net->next_id;
     c->client.protocol = 2;

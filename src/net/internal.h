@@ -17,6 +17,10 @@
 /* Commands of one connection that are in flight hold copies of their arguments: at most this many bytes (one command
  * may always be in flight, however large). */
 #define HF_NET_IN_FLIGHT_BYTES (16u << 20)
+/* Commands that a connection may have under way before its first answers tell how large they are;
+ * HF_NET_ANSWER_DECAY: how slowly the expectation follows smaller ones. */
+#define HF_NET_FIRST_COMMANDS 16u
+#define HF_NET_ANSWER_DECAY   8u
 
 /* Freed slots kept for reuse, all of one size: room for the words of most commands. One that needs more gets a block
  * of its own. */
@@ -54,6 +58,7 @@ struct hf_net_conn {
     struct hf_net_slot *head, *tail;
     uint32_t in_flight;     /* slots given to the lane and not answered */
     size_t in_flight_bytes; /* their blocks */
+    uint64_t answer_bytes;  /* expected size of an answer, from the recent ones */
     size_t held_bytes;      /* answers waiting for an earlier one */
     uint64_t active_ms;     /* last time bytes came */
     bool is_stopped;        /* reading is stopped: back-pressure */

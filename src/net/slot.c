@@ -82,6 +82,11 @@ static void on_answer(struct hf_dispatch_req *req)
     HF_ASSERT(!slot->is_done);
     HF_ASSERT(req->reply.buf.len != 0);
     slot->is_done = true;
+    /* A larger answer counts at once, smaller ones bring the expectation down bit by bit. */
+    if (req->reply.buf.len >= c->answer_bytes)
+        c->answer_bytes = req->reply.buf.len;
+    else
+        c->answer_bytes -= (c->answer_bytes - req->reply.buf.len) / HF_NET_ANSWER_DECAY;
     c->in_flight--;
     c->in_flight_bytes -= slot->bytes;
     if (slot != c->head) {
