@@ -123,7 +123,8 @@ def test_client_that_does_not_read_is_held_back():
         for _ in range(200):
             assert n.call("PING") == "PONG"
         grown = int(n.info("memory")["used_memory_rss"]) - before
-        assert grown < 60 << 20, f"{grown >> 20} MB for a client that does not read"
+        # About 20 MB; AddressSanitizer keeps freed memory for a while and shows four times that. Unbounded it is 300.
+        assert grown < 150 << 20, f"{grown >> 20} MB for a client that does not read"
         for _ in range(300):
             assert slow.read() == value
         slow.close()
