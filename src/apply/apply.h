@@ -70,6 +70,9 @@ struct hf_state_config {
 struct hf_state_events {
     /* Everything up to meta->applied_index is durable in SQLite (I4, R14). Borrowed for the call. */
     void (*on_durable)(void *data, const struct hf_store_meta *meta);
+    /* A replicated setting has this value from now on ("" = it is gone): each one that is there after open and after a
+     * swap, then each change. May be NULL. */
+    void (*on_setting)(void *data, struct hf_slice name, struct hf_slice value);
     /* Earliest expiry (log time ms, 0 = none) changed. */
     void (*on_next_due)(void *data, int64_t due_ms);
     /* The store or an entry failed: the node must stop. */
@@ -82,6 +85,24 @@ struct hf_state_events {
 HF_MUST_CHECK int hf_state_open(struct hf_env *env, const struct hf_state_config *config,
                                 const struct hf_state_events *events, struct hf_stats *stats, struct hf_state **out,
                                 struct hf_store_meta *meta, char *why, size_t why_size);
+/* Put another database in the place of the present one (an installed snapshot). Ordered with what was given in before
+ * (which still runs on the old database) and after (on the new one). The old database is closed without a commit;
+ * its files stay. Then applied index, due times and settings are those of the new one, told through the events before
+ * cb. A failure is on_failed (the node stops) and cb never comes. */
+struct hf_state_swap {
+    void *data;
+    void (*cb)(struct hf_state_swap *swap); /* loop thread */
+    const char *path;                       /* valid until cb */
+    struct hf_store_meta meta;              /* out: of the new database; configuration borrowed for cb */
+    void *impl;                             /* private */
+};
+void hf_state_swap(struct hf_state *st, struct hf_state_swap *swap);
+/* Path and VFS of the present database, for copies of it. Loop thread; valid until a swap. */
+const char *hf_state_path(const struct hf_state *st);
+const char *hf_state_vfs(const struct hf_state *st);
+/* The cluster's feature level as of the last applied entry whose effects were told (setting "level"). Loop thread. */
+uint32_t hf_state_level(const struct hf_state *st);
+
 /* Finishes all queued work (callbacks come), commits, closes. */
 void hf_state_close(struct hf_state *st);
 

@@ -5,7 +5,8 @@
  * WRITE  plan (leader, loop thread: checks and encodes arguments, sees no state) then apply (every node, state
  *        thread: deterministic). READ read (state thread, after the read gate). LOCAL local (loop thread of the
  *        node the client is connected to). READ|NOGATE: read on the local node's state thread without the gate
- *        (INFO: tells about this node). */
+ *        (INFO: tells about this node). OPERATE operate (loop thread of the node the client is connected to, answers
+ *        later: membership, backups, settings). */
 #ifndef HF_COMMAND_COMMAND_H
 #define HF_COMMAND_COMMAND_H
 
@@ -111,6 +112,43 @@ struct hf_local_ctx {
     const struct hf_local_ops *ops;
 };
 
+/* ---- operate ------------------------------------------------------------------------------------- */
+
+/* One operator's request on its way. The provider of hf_operator_ops fills `reply` and calls hf_operation_done, now or
+ * later, exactly once. */
+struct hf_operation {
+    void *data;
+    void (*cb)(struct hf_operation *op); /* whoever started it (dispatch) */
+    struct hf_reply reply;               /* out: one flat value, possibly an error */
+    void *impl;                          /* the provider's */
+};
+void hf_operation_done(struct hf_operation *op);
+
+enum hf_member_op {
+    HF_MEMBER_JOIN = 1, /* a node asks for itself; not a command */
+    HF_MEMBER_ADD,      /* name, address: a place for a node that will join under this name */
+    HF_MEMBER_REMOVE,
+    HF_MEMBER_PROMOTE,
+    HF_MEMBER_DEMOTE,
+    HF_MEMBER_REPLACE, /* node is the old one, other the new one */
+    HF_MEMBER_TRANSFER /* leadership to node, "" = the most up-to-date voter */
+};
+
+/* What OPERATE commands may ask; the arguments are borrowed for the call. */
+struct hf_operator_ops {
+    void *data;
+    /* nodes are named by name or id; replies "+OK ..." with what was done, or an error that says why not. */
+    void (*member)(void *data, struct hf_operation *op, enum hf_member_op what, struct hf_slice node,
+                   struct hf_slice other);
+    /* START: a map with id, index, term, bytes, digest (hex), level. READ: a bulk. END: OK. */
+    void (*backup_start)(void *data, struct hf_operation *op);
+    void (*backup_read)(void *data, struct hf_operation *op, uint64_t id, uint64_t offset, uint64_t n);
+    void (*backup_end)(void *data, struct hf_operation *op, uint64_t id);
+    /* CONFIG SET: n pairs, all or nothing. */
+    void (*config_set)(void *data, struct hf_operation *op, const struct hf_slice *names, const struct hf_slice *values,
+                       uint32_t n);
+};
+
 /* Everything INFO, ROLE, HELLO and the status tools tell about this node, gathered on the loop thread. Strings
  * are borrowed from the provider. */
 struct hf_node_peer_status {
@@ -121,6 +159,15 @@ struct hf_node_peer_status {
     bool is_connected;
     uint64_t match_index;     /* known on the leader only, else 0 */
     uint64_t last_contact_ms; /* age; UINT64_MAX = never */
+    const char *name;         /* as operators call it; the id in digits unless it was given one */
+    uint32_t level;           /* feature level it announced, 0 = not heard */
+};
+/* A state copy on its way from or to this node. */
+struct hf_node_copy_status {
+    uint64_t member;
+    bool is_sending;
+    const char *phase;
+    uint64_t index, done_bytes, total_bytes, bytes_per_second;
 };
 struct hf_node_status {
     uint64_t node_id;
@@ -142,6 +189,13 @@ struct hf_node_status {
     struct hf_stats *stats; /* the registry: command and latency statistics, totals */
     const char *problem;    /* "" or why the node is not ready, for /readyz and status */
     bool is_ready;          /* knows a leader and has applied what was committed when it started */
+    const char *name;       /* of this node */
+    const char *self_role;  /* "voter", "standby", "spare", "" when it is no member */
+    const char *peer_address;
+    uint32_t level, level_max; /* the cluster's feature level; what this release supports */
+    uint32_t n_copies;
+    const struct hf_node_copy_status *copies;
+    uint64_t journal_bytes_max; /* what the journal on disk is kept under */
 };
 
 /* Metrics that INFO reads from the registry by name and that other folders count: whoever counts one registers it
@@ -179,6 +233,7 @@ enum hf_command_flags {
     HF_CMD_FRAMING = 1 << 9,    /* changes the protocol of later replies (HELLO, RESET): runs only when all earlier
                                  * commands of the connection are answered */
     HF_CMD_SLOW_READ = 1 << 10, /* may visit the whole state (KEYS) */
+    HF_CMD_OPERATE = 1 << 11,   /* see above; neither WRITE, READ nor LOCAL */
 };
 
 enum hf_command_group { HF_GROUP_CONNECTION, HF_GROUP_GENERIC, HF_GROUP_STRING, HF_GROUP_SERVER, HF_GROUP_HOLDFAST };
@@ -195,6 +250,7 @@ struct hf_command {
     void (*apply)(struct hf_apply_ctx *cx, struct hf_reader *in, struct hf_reply *out);
     void (*read)(struct hf_read_ctx *cx, const struct hf_args *args, struct hf_reply *out);
     void (*local)(struct hf_local_ctx *cx, const struct hf_args *args, struct hf_reply *out);
+    void (*operate)(struct hf_operation *op, const struct hf_operator_ops *ops, const struct hf_args *args);
     const struct hf_command *subcommands; /* array ended by name NULL */
     struct {
         enum hf_command_group group;

@@ -37,7 +37,9 @@ enum hf_op {
     HF_OP_FLUSHDB = 27,     /* nothing */
     HF_OP_FLUSHALL = 28,    /* nothing */
     HF_OP_HF_CAS = 29,      /* u8 hf_cas_kind, bytes key, i64 version | bytes old, bytes new */
-    HF_OP_MAX = 29,
+    HF_OP_SETTING = 30,     /* bytes name, bytes value ("" deletes); level 2 */
+    HF_OP_LEVEL = 31,       /* u32 level: raises setting "level" to it, never lowers it */
+    HF_OP_MAX = 31,
 };
 
 /* Part of the payloads above. */

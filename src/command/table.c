@@ -224,6 +224,11 @@ static bool has_oversized_key(const struct hf_command *cmd, const struct hf_args
     return false;
 }
 
+void hf_operation_done(struct hf_operation *op)
+{
+    op->cb(op);
+}
+
 int hf_command_plan(const struct hf_command *cmd, struct hf_plan *plan, const struct hf_args *args)
 {
     int rc;

@@ -30,12 +30,18 @@ struct hf_consensus_config {
     const char *client_address; /* told to the other members */
     const char *members;        /* "1=host:port,..." or "" = this node alone at listen_address */
     const char *cluster_id;     /* word or "" */
+    const char *name;           /* of this node, "" = the id in digits */
+    const char *join;           /* "host:port,..." peer addresses of members to join by, "" = do not join */
+    const char *peer_address;   /* how the others reach listen_address; "" = as the member list or listen_address say */
+    bool join_as_learner;       /* stay a learner after joining */
+    const char *replaces;       /* joining in the place of this member (name or id), "" = of nobody */
     uint64_t seed;              /* randomises elections; unique per start */
     uint32_t election_timeout_ms, heartbeat_ms;
     uint64_t message_bytes_max; /* longest entry plus slack */
     uint64_t journal_segment_bytes, journal_tail_bytes;
     uint64_t journal_retain_bytes;   /* kept behind the marker for members that are a little behind */
     uint64_t journal_max_bytes;      /* kept at most for a voter that lags further */
+    uint64_t journal_pin_bytes;      /* kept at most, beyond that, while a state copy travels (R17) */
     uint64_t snapshot_journal_bytes; /* take a marker when the journal grew by this much since the last */
 };
 
@@ -52,6 +58,19 @@ struct hf_consensus_events {
     void (*on_link_up)(void *data, struct hf_link *link);
     void (*on_link_down)(void *data, struct hf_link *link);
     void (*on_message)(void *data, struct hf_link *link, uint8_t type, struct hf_slice payload);
+    /* A member needs the state itself, at an index >= at_least: this node leads and its log begins after what the
+     * member has. Repeated while that is so. */
+    void (*on_behind)(void *data, uint64_t member, uint64_t at_least);
+    /* It needs none any more; member 0: this node does not lead any more. */
+    void (*on_caught_up)(void *data, uint64_t member);
+    /* The leader says: install the copy of this index and term. True with the path of that verified, synced database
+     * file (it is renamed then); false = there is none. */
+    bool (*take_copy)(void *data, uint64_t index, uint64_t term, const char **path);
+    /* The current state is the database at `path` from now on (its files are durable, the journal starts behind it):
+     * put it in the place of the old one, then call hf_consensus_installed. Nothing is delivered meanwhile. */
+    void (*on_install)(void *data, const char *path, uint64_t index);
+    /* This node was removed from the cluster: the owner stops it cleanly. */
+    void (*on_removed)(void *data, const char *why);
     /* The node cannot go on; err and text say why. Called at most once; the owner stops. */
     void (*on_failed)(void *data, int err, const char *why);
 };
@@ -98,6 +117,50 @@ void hf_consensus_state_durable(struct hf_consensus *c, uint64_t index, uint64_t
 /* Continue delivery after on_commit returned false. */
 void hf_consensus_resume(struct hf_consensus *c);
 
+/* ---- state copies ------------------------------------------------------------------------------------- */
+
+/* As leader: the member has a verified copy of this index and term: tell it to install. May be repeated. */
+void hf_consensus_send_install(struct hf_consensus *c, uint64_t member, uint64_t index, uint64_t term,
+                               uint64_t configuration_index, struct hf_slice configuration);
+/* Keep the journal from this index on for a running transfer, up to journal_pin_bytes (R17); 0 = no transfer. */
+void hf_consensus_pin(struct hf_consensus *c, uint64_t index);
+/* May a copy of this index and term be received now (this node lags, installs nothing)? */
+bool hf_consensus_may_receive(const struct hf_consensus *c, uint64_t member, uint64_t index, uint64_t term, char *why,
+                              size_t why_size);
+/* The owner has done what on_install asked for. */
+void hf_consensus_installed(struct hf_consensus *c);
+/* Dialed STATE link to a member, NULL when not connected. */
+struct hf_link *hf_consensus_state_link(struct hf_consensus *c, uint64_t node_id);
+
+/* ---- membership --------------------------------------------------------------------------------------- */
+
+/* One change asked for by an operator (the leader or any member), or by a node that wants to join. Answered by cb
+ * once, never from inside the call: rc 0 and a text that says what is so now; or an error with the full text of the
+ * RESP error ("ERR ...": nothing happened; "UNKNOWN ...": it may have). Forwarded to the leader; waits for one up to
+ * timeout_ms. The struct is the caller's until cb. */
+#define HF_NODE_NAME_BYTES 65
+struct hf_member_request {
+    void *data;
+    void (*cb)(struct hf_member_request *req, int rc, const char *text);
+    int op;                        /* enum hf_member_op of command.h, as a number */
+    char node[HF_NODE_NAME_BYTES]; /* name or id */
+    char other[256];               /* REPLACE: the new one, name or id; ADD: the address */
+    uint64_t timeout_ms;
+    /* private */
+    struct hf_member_request *next;
+    uint64_t id, deadline_ms, sent_term, sent_to;
+    int step;
+};
+void hf_consensus_operate(struct hf_consensus *c, struct hf_member_request *req);
+
+/* Lowest feature level that every member of the configuration has announced, 0 = not heard of all of them. The leader
+ * raises the cluster's level to it. */
+uint32_t hf_consensus_members_level(const struct hf_consensus *c);
+/* The cluster's level, from the state: what this node may send. */
+void hf_consensus_set_level(struct hf_consensus *c, uint32_t level);
+/* Live settings. */
+void hf_consensus_set_timeouts(struct hf_consensus *c, uint32_t election_timeout_ms, uint32_t heartbeat_ms);
+
 /* ---- looking ------------------------------------------------------------------------------------------ */
 
 struct hf_consensus_member {
@@ -108,6 +171,8 @@ struct hf_consensus_member {
     bool is_connected;
     uint64_t match_index; /* on the leader, else 0 */
     uint64_t silence_ms;  /* UINT64_MAX = never heard of */
+    char name[HF_NODE_NAME_BYTES];
+    uint32_t level; /* announced, 0 = not heard */
 };
 struct hf_consensus_status {
     enum hf_role role;
@@ -120,6 +185,9 @@ struct hf_consensus_status {
     char cluster_id[33];                    /* hex */
     char voters[128];                       /* "1,2,3" */
     bool is_formed;
+    char name[HF_NODE_NAME_BYTES];
+    uint64_t journal_bytes_max; /* the journal's files stay below this */
+    bool is_installing;
     char problem[256]; /* "" or what keeps this node from serving, for operators */
 };
 void hf_consensus_status(const struct hf_consensus *c, struct hf_consensus_status *out);

@@ -14,13 +14,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define HF_IDENTITY_VERSION 1
-#define HF_MEMBERS_MAX      16
+#define HF_IDENTITY_VERSION                                                                                            \
+    2 /* 1 is read too; written as 1 while nothing of 2 is used, so that a release can go back */
+#define HF_MEMBERS_MAX       16
+#define HF_MEMBER_NAME_BYTES 64u
 
 struct hf_member {
     uint64_t id;
-    char address[256]; /* peer address host:port */
-    uint64_t store_id; /* 0 = not known yet (forming) */
+    char address[256];                   /* peer address host:port */
+    uint64_t store_id;                   /* 0 = not known yet (forming, or a place that nobody took yet) */
+    char name[HF_MEMBER_NAME_BYTES + 1]; /* letters, digits, . _ -; "" = none given: shown as the id in digits */
 };
 
 struct hf_identity {
@@ -29,8 +32,14 @@ struct hf_identity {
     uint8_t cluster_id[16];
     uint8_t incarnation[16];
     bool is_formed;
-    uint32_t n_members; /* of the initial list */
+    uint32_t n_members; /* of the initial list, or of the configuration as last known when joining */
     struct hf_member members[HF_MEMBERS_MAX];
+    /* version 2 */
+    char name[HF_MEMBER_NAME_BYTES + 1]; /* of this node; "" = the id in digits */
+    bool is_joining; /* no member yet: node_id is 0 until a leader gave one; cluster id 0 until it was told */
+    bool wants_vote; /* joined to become a voter and is not one yet */
+    bool is_removed; /* was a member and is none any more: must not start again */
+    char replaces[HF_MEMBER_NAME_BYTES + 1]; /* joining in the place of this member (name or id), "" = of nobody */
 };
 
 /* Reads DIR/identity. HF_E_NOENT: a new directory. HF_E_CORRUPT / HF_E_VERSION with `why`. */
@@ -54,8 +63,9 @@ HF_MUST_CHECK int hf_members_parse(const char *list, struct hf_member *out, uint
 /* Cluster id: hash of a --cluster-id word, or of the sorted initial list when word is NULL or "". */
 void hf_cluster_id(const char *word, const struct hf_member *members, uint32_t n, uint8_t out[16]);
 
-/* The address string of a member in the raft configuration carries its store id: "host:port#0123456789abcdef", so
- * that the identity of every voter is replicated state (R19). */
+/* The address string of a member in the raft configuration carries its store id and, when it has one, its name:
+ * "host:port#0123456789abcdef" or "host:port#0123456789abcdef#name", so that the identity of every voter is replicated
+ * state (R19). Names need feature level 2. */
 void hf_member_format(const struct hf_member *m, char *out, size_t out_size);
 HF_MUST_CHECK int hf_member_parse(uint64_t id, const char *text, struct hf_member *out);
 

@@ -29,6 +29,7 @@ struct hf_dispatch_config {
     uint64_t no_leader_timeout_ms; /* how long a command may wait for a leader */
     uint32_t lane_queue_max;       /* commands a lane holds (waiting and in flight) before it is full */
     uint64_t overload_bytes;       /* propose queue beyond which new writes wait in their lanes (back-pressure) */
+    const struct hf_operator_ops *operator_ops; /* for OPERATE commands; borrowed. NULL: they are refused */
 };
 
 /* All borrowed for the dispatcher's life; config is copied. Installs itself as the proxy's handler. status gives one
@@ -68,6 +69,7 @@ struct hf_dispatch_req {
         struct hf_propose_req propose;
         struct hf_state_read read;
         struct hf_proxy_call call;
+        struct hf_operation operation;
     } op;
 };
 

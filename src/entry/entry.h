@@ -43,6 +43,13 @@ struct hf_log_entry *hf_log_entry_new(enum hf_entry_type type, uint64_t index, u
 struct hf_log_entry *hf_log_entry_ref(struct hf_log_entry *e);
 void hf_log_entry_unref(struct hf_log_entry *e); /* NULL allowed */
 
+/* Feature level: what a release can apply and read. The cluster's level is replicated state, raised by an entry once
+ * every member (learners too) has announced that it supports the higher one (R26). An entry, a configuration or a
+ * state of a level above a node's own stops that node before it applies anything of it.
+ *   1  the first release
+ *   2  settings in the state, named members, membership changes, state copies for members that lag */
+#define HF_LEVEL_MAX 2u
+
 #define HF_ENTRY_COMMANDS_MAX         65535u
 #define HF_ENTRY_HEADER_BYTES         28u
 #define HF_ENTRY_COMMAND_HEADER_BYTES 6u

@@ -10,7 +10,10 @@
 #include <stdio.h>
 
 static const char *const channel_labels[HF_CHANNELS] = {
-    [HF_CHANNEL_RAFT] = "channel=\"raft\"", [HF_CHANNEL_PROXY] = "channel=\"proxy\""};
+    [HF_CHANNEL_RAFT] = "channel=\"raft\"",
+    [HF_CHANNEL_PROXY] = "channel=\"proxy\"",
+    [HF_CHANNEL_STATE] = "channel=\"state\"",
+    [HF_CHANNEL_JOIN] = "channel=\"join\""};
 
 /* ---- lists --------------------------------------------------------------------------------------- */
 
@@ -394,7 +397,8 @@ void hf_peers_add(struct hf_peers *p, uint64_t node_id, const char *address)
         dial->backoff_ms = p->config.redial_min_ms;
         dial->is_trouble_told = false;
         dial_stop(dial, "the member's address changed");
-        dial_now(dial);
+        if (i == HF_CHANNEL_RAFT || i == HF_CHANNEL_PROXY)
+            dial_now(dial);
     }
 }
 

@@ -17,8 +17,16 @@
 struct hf_peers;
 struct hf_link;
 
-/* RAFT carries consensus messages and pings, PROXY client commands and their replies; the number is on the wire. */
-enum hf_channel { HF_CHANNEL_RAFT = 0, HF_CHANNEL_PROXY = 1, HF_CHANNELS = 2 };
+/* RAFT carries consensus messages and pings, PROXY client commands and their replies, STATE copies of the state
+ * (dialed only while asked for: hf_peers_want_state), JOIN the requests of nodes that are no members yet
+ * (hf_peers_dial_join). The number is on the wire; a node of the first release refuses STATE and JOIN as malformed. */
+enum hf_channel {
+    HF_CHANNEL_RAFT = 0,
+    HF_CHANNEL_PROXY = 1,
+    HF_CHANNEL_STATE = 2,
+    HF_CHANNEL_JOIN = 3,
+    HF_CHANNELS = 4
+};
 
 #define HF_PEER_PROTOCOL_MIN 1
 #define HF_PEER_PROTOCOL_MAX 1
@@ -82,6 +90,14 @@ void hf_peers_update_self(struct hf_peers *p, const struct hf_hello *self);
  * address redials. */
 void hf_peers_add(struct hf_peers *p, uint64_t node_id, const char *address);
 void hf_peers_remove(struct hf_peers *p, uint64_t node_id);
+
+/* Keep a dialed STATE link to this member while wanted (it must have been added). */
+void hf_peers_want_state(struct hf_peers *p, uint64_t node_id, bool is_wanted);
+/* Keep one JOIN link to whoever listens at `address`, as a node that is no member yet: the hello's target is 0 and ours
+ * may carry node id 0; redialed with back-off. NULL = no more. The other side gets the JOIN hello through on_hello like
+ * any other; an all zero cluster id means that the sender does not know it yet. */
+void hf_peers_dial_join(struct hf_peers *p, const char *address);
+struct hf_link *hf_peers_join_link(struct hf_peers *p); /* NULL when there is none now */
 
 /* The dialed, handshaken link to a member, NULL when there is none now. */
 struct hf_link *hf_peers_link(struct hf_peers *p, uint64_t node_id, enum hf_channel channel);

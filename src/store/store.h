@@ -112,6 +112,63 @@ uint64_t hf_store_scan(struct hf_store *s, uint64_t cursor, uint64_t count, hf_s
 /* A key at the position that rnd points to in scan order, live; false when there is none. key is borrowed. */
 bool hf_store_random(struct hf_store *s, uint64_t rnd, struct hf_slice *key);
 
+/* ---- settings ------------------------------------------------------------------------------------ */
+
+/* Replicated settings: a few named values that are the same on every node, part of the digest (an empty table changes
+ * nothing in it). Names are short words ("level", "config.heartbeat-ms"). Written between begin and end only. */
+#define HF_SETTING_NAME_MAX  64u
+#define HF_SETTING_VALUE_MAX 4096u
+#define HF_SETTINGS_MAX      256u
+void hf_store_setting_put(struct hf_store *s, struct hf_slice name, struct hf_slice value); /* "" deletes */
+/* False when absent; the value is borrowed until the next call on the store. */
+bool hf_store_setting_get(struct hf_store *s, struct hf_slice name, struct hf_slice *value);
+/* In byte order of the names; cb must not call the store. */
+void hf_store_setting_visit(struct hf_store *s, void (*cb)(void *data, struct hf_slice name, struct hf_slice value),
+                            void *data);
+
+/* ---- copies and files at rest -------------------------------------------------------------------- */
+
+/* What a database file says about itself. */
+struct hf_store_info {
+    struct hf_store_meta meta; /* its configuration points into `configuration` */
+    struct hf_buf configuration;
+    uint32_t level;      /* setting "level", 1 when absent */
+    uint64_t file_bytes; /* of the main file */
+};
+void hf_store_info_free(struct hf_store_info *info);
+
+/* An online copy of the database that a running store writes. It has connections of its own, holds one read
+ * transaction on the source (R28) and so is the state at one index: that of the store's last commit. Any thread, one
+ * at a time. The result is one plain file without a WAL, synced, openable by anyone. While a copy is open the WAL of
+ * the source cannot start again from its beginning: callers bound the time (R14). */
+struct hf_store_copy;
+HF_MUST_CHECK int hf_store_copy_open(const char *path, const char *vfs, const char *to, struct hf_store_copy **out,
+                                     char *why, size_t why_size);
+/* Copies about `bytes` more; *done once everything is copied and synced. On an error close the copy: `why` from
+ * hf_store_copy_why. HF_E_NOSPC is told apart. */
+HF_MUST_CHECK int hf_store_copy_step(struct hf_store_copy *c, uint64_t bytes, bool *done);
+void hf_store_copy_progress(const struct hf_store_copy *c, uint64_t *done_bytes, uint64_t *total_bytes);
+const char *hf_store_copy_why(const struct hf_store_copy *c);
+/* After done. Borrowed until close. */
+const struct hf_store_info *hf_store_copy_info(const struct hf_store_copy *c);
+/* Removes the target unless it is complete. */
+void hf_store_copy_close(struct hf_store_copy *c);
+
+/* Reads what a database file that nobody has open says about itself (nothing is changed, no -wal may stand beside it
+ * unless it is empty). HF_E_CORRUPT, HF_E_VERSION, HF_E_NOENT... with `why`. */
+HF_MUST_CHECK int hf_store_inspect(const char *path, const char *vfs, struct hf_store_info *info, char *why,
+                                   size_t why_size);
+/* As inspect, and then everything that can be checked: quick_check, the digest recomputed from the rows and compared,
+ * counters. Reads the whole file. progress (may be NULL) gets done and total rows and returns false to give up
+ * (HF_E_CANCELED). Any thread. */
+HF_MUST_CHECK int hf_store_verify(const char *path, const char *vfs, struct hf_store_info *info,
+                                  bool (*progress)(void *data, uint64_t done, uint64_t total), void *data, char *why,
+                                  size_t why_size);
+/* Restore into a new cluster: the database at rest gets another configuration, as of its applied index; everything
+ * else stays. Durable on return. */
+HF_MUST_CHECK int hf_store_rebase(const char *path, const char *vfs, struct hf_slice configuration, char *why,
+                                  size_t why_size);
+
 /* ---- durability ---------------------------------------------------------------------------------- */
 
 /* Bounded background work between entries: write back some dirty rows, checkpoint. Returns after about budget_us. */

@@ -28,16 +28,19 @@ EDGES = {
     "admin": "",
     "journal": "entry",
     "command": "store resp entry",
+    "snapshot": "peer store",
     "consensus": "journal peer entry",
     "apply": "command store entry resp",
     "propose": "consensus command entry apply resp",
     "proxy": "peer resp",
     "dispatch": "command propose proxy consensus apply resp entry",
     "net": "resp command dispatch",
-    "main": "entry resp uv journal peer store command apply consensus propose proxy dispatch net admin",
-    "tools": "resp command main",
+    "operate": "command apply consensus propose snapshot store resp entry",
+    "main": "entry resp uv journal peer store snapshot command apply consensus propose proxy dispatch operate net admin",
+    "tools": "resp command main consensus store uv",
 }
-PUBLIC = {"resp/reply.h", "uv/uv_env.h", "command/client.h", "command/doc.h", "main/config.h", "main/node.h"}
+PUBLIC = {"resp/reply.h", "uv/uv_env.h", "command/client.h", "command/doc.h", "main/config.h", "main/node.h",
+          "consensus/offline.h"}
 # Each library is known to one folder only.
 LIBRARIES = {
     "raft.h": "consensus",

@@ -1,0 +1,1 @@
+#include "operate/operate.h"
