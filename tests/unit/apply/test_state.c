@@ -56,7 +56,8 @@ static void on_failed(void *data, int err, const char *why)
 static void world_open(struct world *w, uint64_t commit_interval_ms)
 {
     struct hf_state_config config = {.store.path = test_path(), .commit_interval_ms = commit_interval_ms};
-    struct hf_state_events events = {on_durable, on_next_due, on_failed, w};
+    struct hf_state_events events = {
+        .on_durable = on_durable, .on_next_due = on_next_due, .on_failed = on_failed, .data = w};
     char why[512] = "";
     int rc;
 
