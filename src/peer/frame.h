@@ -32,6 +32,8 @@
  * HELLO payload: u16 protocol_min, u16 protocol_max, u8 channel, u8 flags (1 = formed), 16 cluster id, 16 incarnation,
  * u64 node id, u64 target id, u64 store id, u8 length + address, u8 length + client address. A sender of a newer
  * protocol may append fields, which an older one skips; nothing may follow otherwise.
+ * On the channel JOIN the dialer's target id is 0, its node id may be 0 (no member yet) and its cluster id may be all
+ * zero (not known yet); on the others both ids are those of members.
  * REFUSE payload: a reason of at most 255 printable ASCII characters. KEEPALIVE payload: empty. */
 #ifndef HF_PEER_FRAME_H
 #define HF_PEER_FRAME_H

@@ -82,7 +82,8 @@ int hf_hello_decode(struct hf_slice bytes, const struct hf_hello *ours, struct h
     is_good = read_string(&in, h.address) && read_string(&in, h.client_address) && !in.failed;
     if (h.protocol_max <= ours->protocol_max)
         is_good = is_good && hf_reader_done(&in) && (flags & ~FLAG_FORMED) == 0;
-    if (!is_good || channel >= HF_CHANNELS || h.node_id == 0) {
+    /* Whoever has no id yet may ask to join; everything else is between members. */
+    if (!is_good || channel >= HF_CHANNELS || (h.node_id == 0 && channel != HF_CHANNEL_JOIN)) {
         snprintf(why, why_size, "malformed hello");
         return HF_E_INVALID;
     }

@@ -27,7 +27,10 @@
 #define HF_LINK_OUT_KEEP_BYTES   (1u << 20) /* an output buffer larger than this is given back after the flush */
 #define HF_LINK_DIAL_PROVEN_MS   1000u      /* a link that lived this long starts the back-off afresh */
 #define HF_PEER_STRANGER_LOG_MS  1000u      /* one line about strangers in this time */
-#define HF_PEER_LOG_MODULE       "peer"
+/* STATE and JOIN: a dialed link that ended before any answer is tried again after refused_redial_ms, then ever later
+ * up to this: a node of the first release does not know these channels and hangs up. */
+#define HF_LINK_UNANSWERED_MAX_MS 15000u
+#define HF_PEER_LOG_MODULE        "peer"
 
 enum link_state { LINK_CONNECTING = 1, LINK_HELLO, LINK_ANSWERED, LINK_UP, LINK_DEAD };
 
@@ -46,10 +49,11 @@ struct hf_link {
     struct hf_stream *stream;        /* NULL when DEAD */
     enum link_state state;
     bool is_dialed;
-    bool was_up;      /* on_link_down is owed */
-    bool was_refused; /* dialed: redial slowly */
+    bool was_up;        /* on_link_down is owed */
+    bool was_refused;   /* dialed: redial slowly */
+    bool is_unanswered; /* dialed: it ended while we waited for the hello */
     struct dial *dial;
-    uint64_t node_id; /* dialed: whom we mean; accepted: who it says it is, 0 before the hello */
+    uint64_t node_id; /* dialed: whom we mean; accepted: who it says it is; 0 before the hello, JOIN: perhaps always */
     enum hf_channel channel;
     struct hf_hello theirs;
     void *data;
@@ -66,13 +70,13 @@ struct hf_link {
     size_t queue_bytes; /* of all queued messages, less what was sent of them */
 };
 
-struct dial { /* one a member and channel */
+struct dial { /* one a member and channel, and that of JOIN */
     struct hf_peers *p;
-    struct member *member;
+    struct member *member; /* NULL: JOIN */
     enum hf_channel channel;
     struct hf_link *link; /* NULL while waiting to redial */
     struct hf_timer timer;
-    uint64_t backoff_ms;
+    uint64_t backoff_ms, unanswered_ms;
     bool is_trouble_told; /* one log line an outage */
 };
 
@@ -81,6 +85,7 @@ struct member {
     uint64_t id;
     char *address;
     uint64_t heard_ms; /* of links that are gone, 0 = never */
+    bool wants_state;
     struct dial dials[HF_CHANNELS];
 };
 
@@ -96,6 +101,8 @@ struct hf_peers {
     struct hf_listener *listener;
     struct hf_prng prng;
     struct member *members;
+    char *join_address; /* NULL = no JOIN link is wanted */
+    struct dial join;
     struct hf_link *links; /* all but the dead */
     struct hf_link *dead;
     uint32_t n_strangers; /* accepted links in HELLO or ANSWERED */
@@ -125,6 +132,8 @@ void hf_peers_end_link(struct hf_link *link, bool flush, const char *why);
 void hf_peers_retire_link(struct hf_link *link, const char *why);
 /* The accepted link of the same node and channel that is up, other than this one. */
 struct hf_link *hf_peers_older_link(const struct hf_link *link);
+/* Accepted JOIN links whose hello was judged good. */
+uint32_t hf_peers_count_joining(const struct hf_peers *p);
 /* A stranger said a hello that was good, or went away. */
 void hf_peers_stranger_done(struct hf_peers *p);
 

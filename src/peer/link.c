@@ -188,6 +188,46 @@ static void enqueue(struct hf_link *link, uint8_t type, const struct hf_slice *p
     link->queue_bytes += sizeof(*m) + len;
 }
 
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Each channel has limits of its own, so that a full one is full for itself alone. */
+static uint64_t message_bytes_max(const struct hf_link *link)
+{
+    uint64_t max = link->p->config.message_bytes_max;
+
+    switch (link->channel) {
+    case HF_CHANNEL_STATE:
+        return smaller(max, HF_PEER_STATE_MESSAGE_BYTES_MAX);
+    case HF_CHANNEL_JOIN:
+        return smaller(max, HF_PEER_JOIN_MESSAGE_BYTES_MAX);
+    case HF_CHANNEL_RAFT:
+    case HF_CHANNEL_PROXY:
+    case HF_CHANNELS:
+        break;
+    }
+    return max;
+}
+
+static uint64_t queue_bytes_max(const struct hf_link *link)
+{
+    uint64_t max = link->p->config.queue_bytes_max;
+
+    switch (link->channel) {
+    case HF_CHANNEL_STATE:
+        return smaller(max, HF_PEER_STATE_QUEUE_BYTES_MAX);
+    case HF_CHANNEL_JOIN:
+        return smaller(max, HF_PEER_JOIN_QUEUE_BYTES_MAX);
+    case HF_CHANNEL_RAFT:
+    case HF_CHANNEL_PROXY:
+    case HF_CHANNELS:
+        break;
+    }
+    return max;
+}
+
 /* Whether a message of len bytes would pass the limit it is under. */
 static bool is_full(const struct hf_link *link, bool urgent, size_t len)
 {
@@ -198,7 +238,7 @@ static bool is_full(const struct hf_link *link, bool urgent, size_t len)
      * much, must not keep a heartbeat back. */
     if (urgent)
         return queued - link->queue_bytes + len > HF_LINK_URGENT_QUEUE_MAX;
-    return queued != 0 && queued + len > link->p->config.queue_bytes_max;
+    return queued != 0 && queued + len > queue_bytes_max(link);
 }
 
 int hf_link_send(struct hf_link *link, uint8_t type, bool urgent, const struct hf_slice *parts, size_t n)
@@ -212,7 +252,7 @@ int hf_link_send(struct hf_link *link, uint8_t type, bool urgent, const struct h
         return HF_E_CLOSED;
     for (size_t i = 0; i < n; i++)
         len += parts[i].len;
-    if (len > p->config.message_bytes_max)
+    if (len > message_bytes_max(link))
         return HF_E_LIMIT;
     urgent = urgent && len <= HF_LINK_URGENT_MAX;
     if (is_full(link, urgent, len)) {
@@ -286,17 +326,48 @@ static void go_up(struct hf_link *link)
     p->events.on_link_up(p->events.data, link);
 }
 
+/* Whether a JOIN hello is what it may be: any member answers whoever asks. */
+static bool is_join_for_us(const struct hf_link *link, const struct hf_hello *h, char *why, size_t why_size)
+{
+    const struct hf_hello *self = &link->p->config.self;
+
+    if ((h->node_id != 0 && h->node_id == self->node_id) || h->store_id == self->store_id) {
+        snprintf(why, why_size, "node %" PRIu64 " is this node itself%s", h->node_id,
+                 h->store_id == self->store_id ? "" : ", two nodes use one id");
+        return false;
+    }
+    if (link->is_dialed && h->node_id == 0) {
+        snprintf(why, why_size, "the node that was asked is no member itself");
+        return false;
+    }
+    if (!link->is_dialed && self->node_id == 0) {
+        snprintf(why, why_size, "this node is no member itself");
+        return false;
+    }
+    if (!link->is_dialed && h->target_id != 0) {
+        snprintf(why, why_size, "you meant node %" PRIu64 " where none is named", h->target_id);
+        return false;
+    }
+    if (!link->is_dialed && hf_peers_count_joining(link->p) >= HF_PEER_JOIN_LINKS_MAX) {
+        snprintf(why, why_size, "too many nodes ask to join at once");
+        return false;
+    }
+    return true;
+}
+
 /* Whether the hello names the two of us; else `why`. */
 static bool is_meant_for_us(const struct hf_link *link, const struct hf_hello *h, char *why, size_t why_size)
 {
     const struct hf_hello *self = &link->p->config.self;
 
-    if (link->is_dialed && h->node_id != link->node_id) {
-        snprintf(why, why_size, "node %" PRIu64 " was meant, this is node %" PRIu64, link->node_id, h->node_id);
-        return false;
-    }
     if (link->is_dialed && h->channel != link->channel) {
         snprintf(why, why_size, "the answer is for another channel");
+        return false;
+    }
+    if (h->channel == HF_CHANNEL_JOIN)
+        return is_join_for_us(link, h, why, why_size);
+    if (link->is_dialed && h->node_id != link->node_id) {
+        snprintf(why, why_size, "node %" PRIu64 " was meant, this is node %" PRIu64, link->node_id, h->node_id);
         return false;
     }
     if (!link->is_dialed && h->node_id == self->node_id) {
@@ -336,6 +407,7 @@ static void judge_hello(struct hf_link *link, struct hf_slice payload)
         return;
     link->theirs = h;
     link->node_id = h.node_id;
+    link->reader.message_bytes_max = message_bytes_max(link);
     link->reader.frame_bytes_max = HF_PEER_FRAME_BYTES;
     if (link->is_dialed) {
         go_up(link);
@@ -424,6 +496,7 @@ static void on_close(struct hf_stream *s, int rc)
     struct hf_link *link = s->data;
 
     link->stream = NULL; /* freed when we return */
+    link->is_unanswered = link->is_dialed && link->state == LINK_HELLO;
     hf_peers_end_link(link, false, rc == 0 ? "the other side closed it" : hf_strerror(rc));
 }
 

@@ -9,11 +9,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static const char *const channel_labels[HF_CHANNELS] = {
-    [HF_CHANNEL_RAFT] = "channel=\"raft\"",
-    [HF_CHANNEL_PROXY] = "channel=\"proxy\"",
-    [HF_CHANNEL_STATE] = "channel=\"state\"",
-    [HF_CHANNEL_JOIN] = "channel=\"join\""};
+static const char *const channel_labels[HF_CHANNELS] = {[HF_CHANNEL_RAFT] = "channel=\"raft\"",
+                                                        [HF_CHANNEL_PROXY] = "channel=\"proxy\"",
+                                                        [HF_CHANNEL_STATE] = "channel=\"state\"",
+                                                        [HF_CHANNEL_JOIN] = "channel=\"join\""};
 
 /* ---- lists --------------------------------------------------------------------------------------- */
 
@@ -49,11 +48,23 @@ static struct member *find_member(const struct hf_peers *p, uint64_t id)
 struct hf_link *hf_peers_older_link(const struct hf_link *link)
 {
     for (struct hf_link *l = link->p->links; l != NULL; l = l->next) {
-        if (l != link && l->state == LINK_UP && !l->is_dialed && l->node_id == link->node_id &&
-            l->channel == link->channel)
+        if (l == link || l->state != LINK_UP || l->is_dialed || l->channel != link->channel)
+            continue;
+        /* Those that join have no id of their own yet; what they are known by is their data directory. */
+        if (link->channel == HF_CHANNEL_JOIN ? l->theirs.store_id == link->theirs.store_id
+                                             : l->node_id == link->node_id)
             return l;
     }
     return NULL;
+}
+
+uint32_t hf_peers_count_joining(const struct hf_peers *p)
+{
+    uint32_t n = 0;
+
+    for (struct hf_link *l = p->links; l != NULL; l = l->next)
+        n += l->channel == HF_CHANNEL_JOIN && !l->is_dialed && (l->state == LINK_UP || l->state == LINK_ANSWERED);
+    return n;
 }
 
 /* ---- dialing ------------------------------------------------------------------------------------- */
@@ -78,18 +89,18 @@ static void back_off(struct dial *dial)
 static void dial_now(struct dial *dial)
 {
     struct hf_peers *p = dial->p;
+    const char *address = dial->member != NULL ? dial->member->address : p->join_address;
     struct hf_link *link;
     int rc;
 
     HF_ASSERT(dial->link == NULL);
     link = hf_link_new(p, true);
-    link->node_id = dial->member->id;
+    link->node_id = dial->member != NULL ? dial->member->id : 0;
     link->channel = dial->channel;
-    rc = p->env->connect(p->env, dial->member->address, p->config.connect_timeout_ms, &hf_link_stream_events, link,
-                         &link->stream);
+    rc = p->env->connect(p->env, address, p->config.connect_timeout_ms, &hf_link_stream_events, link, &link->stream);
     if (rc != 0) {
-        HF_LOG_WARN(HF_PEER_LOG_MODULE, "cannot dial", "node=%" PRIu64 " address=%s error=\"%s\"", dial->member->id,
-                    dial->member->address, hf_strerror(rc));
+        HF_LOG_WARN(HF_PEER_LOG_MODULE, "cannot dial", "node=%" PRIu64 " address=%s error=\"%s\"", link->node_id,
+                    address, hf_strerror(rc));
         link->stream = NULL;
         hf_link_free(link);
         back_off(dial);
@@ -108,7 +119,17 @@ static void redial_cb(struct hf_timer *timer)
 /* The dialed link is gone: when to try again. */
 static void dial_lost(struct dial *dial, const struct hf_link *link, uint64_t now)
 {
+    bool is_optional = dial->channel == HF_CHANNEL_STATE || dial->channel == HF_CHANNEL_JOIN;
+
     dial->link = NULL;
+    if (link->is_unanswered && is_optional) {
+        uint64_t base_ms = dial->unanswered_ms;
+
+        dial->unanswered_ms = base_ms * 2 < HF_LINK_UNANSWERED_MAX_MS ? base_ms * 2 : HF_LINK_UNANSWERED_MAX_MS;
+        redial_later(dial, base_ms);
+        return;
+    }
+    dial->unanswered_ms = dial->p->config.refused_redial_ms;
     if (link->was_refused) {
         redial_later(dial, dial->p->config.refused_redial_ms);
         return;
@@ -170,7 +191,7 @@ void hf_peers_end_link(struct hf_link *link, bool flush, const char *why)
     now = p->env->boot_ms(p->env);
     if (link->state == LINK_UP) {
         hf_gauge_set(p->stats[link->channel].links, hf_gauge_get(p->stats[link->channel].links) - 1);
-        m = find_member(p, link->node_id);
+        m = link->channel != HF_CHANNEL_JOIN ? find_member(p, link->node_id) : NULL;
         if (m != NULL && link->heard_ms > m->heard_ms)
             m->heard_ms = link->heard_ms;
     } else if (!link->is_dialed) {
@@ -266,7 +287,7 @@ static void set_defaults(struct hf_peers_config *c)
 
 static void set_self(struct hf_peers *p, const struct hf_hello *self)
 {
-    HF_ASSERT(self->node_id != 0);
+    HF_ASSERT(self->node_id != 0 || p->members == NULL); /* only members have members to talk to */
     p->config.self = *self;
     if (p->config.self.protocol_max == 0) {
         p->config.self.protocol_min = HF_PEER_PROTOCOL_MIN;
@@ -292,6 +313,18 @@ static void register_stats(struct hf_peers *p, struct hf_stats *st)
                                              "Incoming streams that ended before they became a link.");
 }
 
+static void init_dial(struct dial *dial, struct hf_peers *p, struct member *m, enum hf_channel channel)
+{
+    dial->p = p;
+    dial->member = m;
+    dial->channel = channel;
+    dial->timer.data = dial;
+    dial->timer.cb = redial_cb;
+    dial->backoff_ms = p->config.redial_min_ms;
+    dial->unanswered_ms = p->config.refused_redial_ms;
+    dial->is_trouble_told = false;
+}
+
 int hf_peers_open(struct hf_env *env, const struct hf_peers_config *config, const struct hf_peers_events *events,
                   struct hf_stats *stats, struct hf_peers **out)
 {
@@ -306,6 +339,7 @@ int hf_peers_open(struct hf_env *env, const struct hf_peers_config *config, cons
     p->reaper.cb = reap_cb;
     set_defaults(&p->config);
     set_self(p, &config->self);
+    init_dial(&p->join, p, NULL, HF_CHANNEL_JOIN);
     hf_prng_seed(&p->prng, config->self.store_id);
     register_stats(p, stats);
     rc = env->listen(env, config->listen_address, &listener_events, p, &p->listener);
@@ -347,6 +381,8 @@ void hf_peers_close(struct hf_peers *p)
         p->members = m->next;
         free_member(p, m);
     }
+    p->env->timer_stop(p->env, &p->join.timer);
+    hf_free(p->join_address);
     for (int i = 0; i < HF_CHANNELS; i++)
         hf_gauge_set(p->stats[i].links, 0);
     hf_free(p);
@@ -375,6 +411,7 @@ void hf_peers_add(struct hf_peers *p, uint64_t node_id, const char *address)
     struct member *m = find_member(p, node_id);
 
     HF_ASSERT(node_id != 0);
+    HF_ASSERT(p->config.self.node_id != 0);
     HF_ASSERT(node_id != p->config.self.node_id);
     if (m != NULL && strcmp(m->address, address) == 0)
         return;
@@ -389,17 +426,45 @@ void hf_peers_add(struct hf_peers *p, uint64_t node_id, const char *address)
     for (int i = 0; i < HF_CHANNELS; i++) {
         struct dial *dial = &m->dials[i];
 
-        dial->p = p;
-        dial->member = m;
-        dial->channel = (enum hf_channel)i;
-        dial->timer.data = dial;
-        dial->timer.cb = redial_cb;
-        dial->backoff_ms = p->config.redial_min_ms;
-        dial->is_trouble_told = false;
+        init_dial(dial, p, m, (enum hf_channel)i);
         dial_stop(dial, "the member's address changed");
-        if (i == HF_CHANNEL_RAFT || i == HF_CHANNEL_PROXY)
+        if (i == HF_CHANNEL_RAFT || i == HF_CHANNEL_PROXY || (i == HF_CHANNEL_STATE && m->wants_state))
             dial_now(dial);
     }
+}
+
+void hf_peers_want_state(struct hf_peers *p, uint64_t node_id, bool is_wanted)
+{
+    struct member *m = find_member(p, node_id);
+    struct dial *dial;
+
+    if (m == NULL || m->wants_state == is_wanted)
+        return;
+    m->wants_state = is_wanted;
+    dial = &m->dials[HF_CHANNEL_STATE];
+    dial_stop(dial, "no state is to be copied any more");
+    init_dial(dial, p, m, HF_CHANNEL_STATE);
+    if (is_wanted)
+        dial_now(dial);
+}
+
+void hf_peers_dial_join(struct hf_peers *p, const char *address)
+{
+    if (address != NULL && p->join_address != NULL && strcmp(address, p->join_address) == 0)
+        return;
+    dial_stop(&p->join, address != NULL ? "another node is asked to join" : "no node is asked to join any more");
+    hf_free(p->join_address);
+    p->join_address = address != NULL ? hf_strdup(address) : NULL;
+    init_dial(&p->join, p, NULL, HF_CHANNEL_JOIN);
+    if (address != NULL)
+        dial_now(&p->join);
+}
+
+struct hf_link *hf_peers_join_link(struct hf_peers *p)
+{
+    struct hf_link *link = p->join.link;
+
+    return link != NULL && link->state == LINK_UP ? link : NULL;
 }
 
 void hf_peers_remove(struct hf_peers *p, uint64_t node_id)
@@ -419,7 +484,7 @@ void hf_peers_remove(struct hf_peers *p, uint64_t node_id)
     }
     for (struct hf_link *link = p->links; link != NULL; link = next) {
         next = link->next;
-        if (link->node_id == node_id)
+        if (link->node_id == node_id && link->channel != HF_CHANNEL_JOIN)
             hf_peers_end_link(link, false, "the member was removed");
     }
 }
@@ -438,7 +503,9 @@ uint64_t hf_peers_silence_ms(const struct hf_peers *p, uint64_t node_id)
     uint64_t heard_ms = m != NULL ? m->heard_ms : 0;
 
     for (struct hf_link *link = p->links; link != NULL; link = link->next) {
-        if (link->state == LINK_UP && link->node_id == node_id && link->heard_ms > heard_ms)
+        /* On JOIN anyone may say any id. */
+        if (link->state == LINK_UP && link->node_id == node_id && link->channel != HF_CHANNEL_JOIN &&
+            link->heard_ms > heard_ms)
             heard_ms = link->heard_ms;
     }
     return heard_ms == 0 ? UINT64_MAX : p->env->boot_ms(p->env) - heard_ms;

@@ -33,14 +33,22 @@ enum hf_channel {
 #define HF_PEER_FRAME_BYTES  (256u << 10) /* a longer message travels in several frames */
 #define HF_PEER_TYPE_MAX     0xefu        /* message types above are the streams' own */
 
+/* Whoever joins has proved nothing yet: few accepted links (one more is refused), short messages, a short queue. */
+#define HF_PEER_JOIN_LINKS_MAX         16u
+#define HF_PEER_JOIN_MESSAGE_BYTES_MAX (64u << 10)
+#define HF_PEER_JOIN_QUEUE_BYTES_MAX   (1u << 20)
+/* Bulk has budgets of its own; they also end at message_bytes_max and queue_bytes_max. */
+#define HF_PEER_STATE_MESSAGE_BYTES_MAX (4u << 20)
+#define HF_PEER_STATE_QUEUE_BYTES_MAX   (16u << 20)
+
 /* What each side says first. Fixed size on the wire but for the addresses (at most 255 bytes each). */
 struct hf_hello {
     uint16_t protocol_min, protocol_max;
     enum hf_channel channel;
     uint8_t cluster_id[16];
-    uint8_t incarnation[16]; /* all zero until a recovery gives the cluster a new one (R20) */
-    uint64_t node_id;
-    uint64_t target_id;       /* whom the dialer means to reach; 0 in the answer */
+    uint8_t incarnation[16];  /* all zero until a recovery gives the cluster a new one (R20) */
+    uint64_t node_id;         /* JOIN: may be 0, no member yet */
+    uint64_t target_id;       /* whom the dialer means to reach; 0 in the answer and on JOIN */
     uint64_t store_id;        /* random, of this data directory (R19) */
     bool is_formed;           /* false: the directory is empty and waits for the cluster to form */
     char address[256];        /* peer address of the sender as the cluster's configuration spells it */
@@ -50,7 +58,7 @@ struct hf_hello {
 /* 0 in a field with a default means that default. */
 struct hf_peers_config {
     const char *listen_address; /* copied */
-    struct hf_hello self;       /* what we say; may change (is_formed) through hf_peers_update_self */
+    struct hf_hello self;       /* what we say; may change (is_formed, node id) through hf_peers_update_self */
     uint64_t message_bytes_max; /* longest message accepted or sent (entry limit plus slack) */
     uint64_t queue_bytes_max;   /* unsent bytes of one link beyond which hf_link_send refuses (default 32 MiB) */
     uint64_t connect_timeout_ms, redial_min_ms, redial_max_ms; /* defaults 500, 50, 500 */
@@ -91,11 +99,13 @@ void hf_peers_update_self(struct hf_peers *p, const struct hf_hello *self);
 void hf_peers_add(struct hf_peers *p, uint64_t node_id, const char *address);
 void hf_peers_remove(struct hf_peers *p, uint64_t node_id);
 
-/* Keep a dialed STATE link to this member while wanted (it must have been added). */
+/* Keep a dialed STATE link to this member while wanted (it must have been added, else nothing happens; gone with
+ * hf_peers_remove). */
 void hf_peers_want_state(struct hf_peers *p, uint64_t node_id, bool is_wanted);
 /* Keep one JOIN link to whoever listens at `address`, as a node that is no member yet: the hello's target is 0 and ours
  * may carry node id 0; redialed with back-off. NULL = no more. The other side gets the JOIN hello through on_hello like
- * any other; an all zero cluster id means that the sender does not know it yet. */
+ * any other; an all zero cluster id means that the sender does not know it yet. A refusal comes through on_refused with
+ * node id 0. JOIN links are nobody's as a member: hf_peers_remove and hf_peers_silence_ms pass them by. */
 void hf_peers_dial_join(struct hf_peers *p, const char *address);
 struct hf_link *hf_peers_join_link(struct hf_peers *p); /* NULL when there is none now */
 
@@ -108,7 +118,7 @@ struct hf_link *hf_peers_link(struct hf_peers *p, uint64_t node_id, enum hf_chan
  * when `urgent` is set, and have room of their own (about 1 MiB beyond queue_bytes_max), so that bulk cannot silence
  * a heartbeat; else order is kept. Writes are collected per loop turn. */
 HF_MUST_CHECK int hf_link_send(struct hf_link *link, uint8_t type, bool urgent, const struct hf_slice *parts, size_t n);
-uint64_t hf_link_node_id(const struct hf_link *link);
+uint64_t hf_link_node_id(const struct hf_link *link); /* accepted JOIN link: 0 unless it says that it has an id */
 enum hf_channel hf_link_channel(const struct hf_link *link);
 bool hf_link_is_dialed(const struct hf_link *link);
 const struct hf_hello *hf_link_hello(const struct hf_link *link); /* theirs */

@@ -367,7 +367,7 @@ START_TEST(test_malformed_hello_is_refused)
     ck_assert_int_eq(decode_changed(0, 1), 0);
     ck_assert_int_eq(decode_changed(0, 0), HF_E_INVALID);
     ck_assert_int_eq(decode_changed(0, 2), HF_E_INVALID); /* min above max */
-    ck_assert_int_eq(decode_changed(4, 2), HF_E_INVALID);
+    ck_assert_int_eq(decode_changed(4, HF_CHANNELS), HF_E_INVALID);
     ck_assert_int_eq(decode_changed(5, 2), HF_E_INVALID);
     ck_assert_int_eq(decode_changed(38, 0), HF_E_INVALID);
     ck_assert_int_eq(decode_changed(62, 254), HF_E_INVALID);
@@ -375,6 +375,42 @@ START_TEST(test_malformed_hello_is_refused)
     ck_assert_int_eq(decode_changed(63, '\n'), HF_E_INVALID);
     ck_assert_int_eq(decode_changed(63, 0), HF_E_INVALID);
     ck_assert_int_eq(decode_changed(63, 0xc3), HF_E_INVALID);
+}
+END_TEST
+
+/* Only who asks to join may have no id yet. */
+START_TEST(test_node_id_zero_is_for_join_alone)
+{
+    struct hf_hello h = sample_hello(), back;
+    struct hf_buf b = {0};
+    char why[256];
+
+    h.channel = (enum hf_channel)_i;
+    h.node_id = 0;
+    hf_hello_put(&b, &h);
+    ck_assert_int_eq(hf_hello_decode(hf_buf_slice(&b), &ours, &back, why, sizeof(why)),
+                     _i == HF_CHANNEL_JOIN ? 0 : HF_E_INVALID);
+    hf_buf_free(&b);
+}
+END_TEST
+
+/* What the first release reads on its two channels, byte by byte: it must be able to read us for as long as protocol 1
+ * is spoken. */
+START_TEST(test_hello_of_a_member_has_the_bytes_of_the_first_release)
+{
+    static const uint8_t want[] = {
+        1, 0, 1, 0, 1, 1, 3,  3, 3, 3, 3, 3, 3, 3, 3, 3,   3,   3,   3, 3,   3,   3,   4, 4,
+        4, 4, 4, 4, 4, 4, 4,  4, 4, 4, 4, 4, 4, 4, 2, 0,   0,   0,   0, 0,   0,   0,   1, 0,
+        0, 0, 0, 0, 0, 0, 77, 0, 0, 0, 0, 0, 0, 0, 3, 'a', ':', '1', 3, 'c', ':', '1',
+    };
+    struct hf_hello h = sample_hello();
+    struct hf_buf b = {0};
+
+    memcpy(h.address, "a:1", 4);
+    hf_hello_put(&b, &h);
+    ck_assert_uint_eq(b.len, sizeof(want));
+    ck_assert_mem_eq(b.data, want, sizeof(want));
+    hf_buf_free(&b);
 }
 END_TEST
 
@@ -424,6 +460,8 @@ Suite *frame_suite(void)
     tcase_add_test(t, test_memory_follows_what_came_not_what_was_announced);
     tcase_add_test(t, test_hello_comes_back_and_no_cut_of_it_does);
     tcase_add_test(t, test_malformed_hello_is_refused);
+    tcase_add_loop_test(t, test_node_id_zero_is_for_join_alone, 0, HF_CHANNELS);
+    tcase_add_test(t, test_hello_of_a_member_has_the_bytes_of_the_first_release);
     tcase_add_test(t, test_hello_of_other_versions);
     tcase_add_test(t, test_refusal_text_is_made_printable);
     suite_add_tcase(s, t);
