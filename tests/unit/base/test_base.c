@@ -15,6 +15,7 @@ int main(void)
     suite_add_tcase(suite, stats_case());
     suite_add_tcase(suite, fs_case());
     suite_add_tcase(suite, log_case());
+    suite_add_tcase(suite, crashpoint_case());
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     n_failed = srunner_ntests_failed(runner);

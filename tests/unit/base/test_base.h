@@ -5,6 +5,7 @@
 #include <check.h>
 
 TCase *buf_case(void);
+TCase *crashpoint_case(void);
 TCase *fs_case(void);
 TCase *log_case(void);
 TCase *stats_case(void);
