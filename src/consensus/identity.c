@@ -4,14 +4,19 @@
  *
  * DIR/identity:
  *   u32  magic 0x44494648 ("HFID")
- *   u16  version (1)
- *   u16  flags: bit 0 = formed; others 0
- *   u64  node id                not 0
+ *   u16  version (1 or 2)
+ *   u16  flags: bit 0 = formed; version 2 also: bit 1 = joining, bit 2 = wants a vote, bit 3 = removed; others 0
+ *   u64  node id                not 0, except while joining
  *   u64  store id               not 0; random, made once for this directory (R19)
- *   16   cluster id
- *   16   incarnation            all zero until a recovery gives the cluster a new one (R20)
+ *   16   cluster id             all zero = not known yet (joining)
+ *   16   incarnation            made when the cluster forms and when a recovery gives it a new one (R20)
  *   u16  member count           0..16
- *   then each member, ids strictly rising: u64 id, u64 store id (0 = not known yet), u16 length, address bytes
+ *   then each member, ids strictly rising (while joining some ids may be 0, these come first):
+ *     u64 id, u64 store id (0 = not known yet), u16 length, address bytes; version 2: u8 length, name bytes
+ *   version 2: u8 length, name of this node; u8 length, name or id of the member that it replaces
+ *
+ * Version 1 is written as long as nothing that only version 2 can say is said: a release that knows no other can then
+ * be started on the directory again. A name has 0 (none) to 64 letters, digits, '.', '_', '-'.
  *
  * DIR/CURRENT, the only commit point of taking or installing a snapshot (R16):
  *   u32  magic 0x524d4648 ("HFMR")
@@ -38,27 +43,40 @@
 #define MARKER_MAGIC       0x524d4648u
 #define MARKER_VERSION     1
 #define FLAG_FORMED        1u
+#define FLAG_JOINING       2u
+#define FLAG_WANTS_VOTE    4u
+#define FLAG_REMOVED       8u
 #define FLAG_PENDING       1u
-#define IDENTITY_BYTES_MAX (64u + HF_MEMBERS_MAX * (8 + 8 + 2 + 256))
+#define NAME_BYTES         (1 + HF_MEMBER_NAME_BYTES)
+#define IDENTITY_BYTES_MAX (64u + HF_MEMBERS_MAX * (8 + 8 + 2 + 256 + NAME_BYTES) + 2 * NAME_BYTES)
 #define MARKER_BYTES_MAX   (1u << 20)
 
 #define STORE_ID_DIGITS 16
 
 /* ---- reading and writing ------------------------------------------------------------------------- */
 
-static void explain(char *why, size_t why_size, const char *dir, const char *name, const char *what)
+/* Why a file is no good, and for a damaged one the command that gets the node going again. Who the node is stands in
+ * the identity alone: without it the command has to be told. */
+static void explain(char *why, size_t why_size, const char *dir, const char *name, const char *what, int rc)
 {
-    snprintf(why, why_size, "%s/%s: %s", dir, name, what);
+    const char *also = strcmp(name, "identity") == 0 ? " --name NAME --join HOST:PORT" : "";
+
+    if (rc == HF_E_CORRUPT)
+        snprintf(why, why_size,
+                 "%s/%s: %s: the file is damaged; put an intact copy of the whole directory back, or let this node "
+                 "start again from the other members: holdfast repair --dir %s --from-peers%s",
+                 dir, name, what, dir, also);
+    else
+        snprintf(why, why_size, "%s/%s: %s", dir, name, what);
 }
 
 /* Reads the file and its header (magic, version, flags). On 0 *bytes is the whole content, to be freed, and *in stands
  * after the header. */
 static int open_file(struct hf_fs *fs, const char *dir, const char *name, size_t n_max, uint32_t magic,
-                     uint16_t version_max, uint16_t *flags, uint8_t **bytes, struct hf_reader *in, char *why,
-                     size_t why_size)
+                     uint16_t version_max, uint16_t *version, uint16_t *flags, uint8_t **bytes, struct hf_reader *in,
+                     char *why, size_t why_size)
 {
     char *path = hf_asprintf("%s/%s", dir, name);
-    uint16_t version;
     size_t n = 0;
     int rc;
 
@@ -66,25 +84,25 @@ static int open_file(struct hf_fs *fs, const char *dir, const char *name, size_t
     rc = hf_fs_read_small(fs, path, n_max, bytes, &n);
     hf_free(path);
     if (rc != 0) {
-        explain(why, why_size, dir, name, rc == HF_E_CORRUPT ? "its checksum does not match" : hf_strerror(rc));
+        explain(why, why_size, dir, name, rc == HF_E_CORRUPT ? "its checksum does not match" : hf_strerror(rc), rc);
         return rc;
     }
     *in = hf_reader(hf_slice(*bytes, n));
     if (hf_read_u32(in) != magic) {
-        explain(why, why_size, dir, name, "is not a file of this kind");
         rc = HF_E_CORRUPT;
+        explain(why, why_size, dir, name, "is not a file of this kind", rc);
         goto fail;
     }
-    version = hf_read_u16(in);
+    *version = hf_read_u16(in);
     *flags = hf_read_u16(in);
-    if (in->failed || version == 0) {
-        explain(why, why_size, dir, name, "is cut short");
+    if (in->failed || *version == 0) {
         rc = HF_E_CORRUPT;
+        explain(why, why_size, dir, name, "is cut short", rc);
         goto fail;
     }
-    if (version > version_max) {
+    if (*version > version_max) {
         snprintf(why, why_size, "%s/%s: has format version %u, this program knows up to %u: use the newer release", dir,
-                 name, version, version_max);
+                 name, *version, version_max);
         rc = HF_E_VERSION;
         goto fail;
     }
@@ -234,35 +252,92 @@ int hf_members_parse(const char *list, struct hf_member *out, uint32_t *n, char 
     return 0;
 }
 
-void hf_member_format(const struct hf_member *m, char *out, size_t out_size)
+bool hf_member_name_is_good(struct hf_slice name)
 {
-    int len = snprintf(out, out_size, "%s#%016" PRIx64, m->address, m->store_id);
+    if (name.len == 0 || name.len > HF_MEMBER_NAME_BYTES)
+        return false;
+    for (size_t i = 0; i < name.len; i++) {
+        uint8_t c = name.ptr[i];
+        bool is_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 
-    HF_ASSERT(len > 0 && (size_t)len < out_size);
+        if (!is_letter && !(c >= '0' && c <= '9') && c != '.' && c != '_' && c != '-')
+            return false;
+    }
+    return true;
 }
 
+static void id_digits(uint64_t id, char buf[HF_MEMBER_NAME_BYTES + 1])
+{
+    snprintf(buf, HF_MEMBER_NAME_BYTES + 1, "%" PRIu64, id);
+}
+
+const char *hf_member_name(const struct hf_member *m, char buf[HF_MEMBER_NAME_BYTES + 1])
+{
+    if (m->name[0] != '\0')
+        return m->name;
+    id_digits(m->id, buf);
+    return buf;
+}
+
+void hf_member_format(const struct hf_member *m, char *out, size_t out_size)
+{
+    char digits[HF_MEMBER_NAME_BYTES + 1];
+    bool has_name;
+    int len;
+
+    id_digits(m->id, digits);
+    has_name = m->name[0] != '\0' && strcmp(m->name, digits) != 0;
+    HF_ASSERT(!has_name || hf_member_name_is_good(hf_slice_str(m->name)));
+    len = snprintf(out, out_size, "%s#%016" PRIx64 "%s%s", m->address, m->store_id, has_name ? "#" : "",
+                   has_name ? m->name : "");
+    HF_ASSERT(len > 0);
+    HF_ASSERT((size_t)len < out_size);
+}
+
+static bool parse_store_id(struct hf_slice digits, uint64_t *out)
+{
+    uint64_t id = 0;
+
+    if (digits.len != STORE_ID_DIGITS)
+        return false;
+    for (size_t i = 0; i < digits.len; i++) {
+        uint8_t c = digits.ptr[i];
+
+        if (c >= '0' && c <= '9')
+            id = id << 4 | (uint64_t)(c - '0');
+        else if (c >= 'a' && c <= 'f')
+            id = id << 4 | (uint64_t)(c - 'a' + 10);
+        else
+            return false;
+    }
+    *out = id;
+    return true;
+}
+
+/* One spelling only: two texts for one member would be two members to libraft. */
 int hf_member_parse(uint64_t id, const char *text, struct hf_member *out)
 {
-    const char *hash = strchr(text, '#');
-    uint64_t store_id = 0;
-    struct hf_slice address;
+    size_t address_len = strcspn(text, "#"), digits_len;
+    struct hf_member m = {.id = id};
+    const char *digits, *rest;
 
-    if (hash == NULL || id == 0 || strlen(hash + 1) != STORE_ID_DIGITS)
+    if (id == 0 || text[address_len] == '\0' || !is_address_text(hf_slice(text, address_len)))
         return HF_E_INVALID;
-    /* One spelling only: two texts for one member would be two members to libraft. */
-    for (const char *p = hash + 1; *p != '\0'; p++) {
-        if (*p >= '0' && *p <= '9')
-            store_id = store_id << 4 | (uint64_t)(*p - '0');
-        else if (*p >= 'a' && *p <= 'f')
-            store_id = store_id << 4 | (uint64_t)(*p - 'a' + 10);
-        else
+    memcpy(m.address, text, address_len);
+    digits = text + address_len + 1;
+    digits_len = strcspn(digits, "#");
+    if (!parse_store_id(hf_slice(digits, digits_len), &m.store_id))
+        return HF_E_INVALID;
+    rest = digits + digits_len;
+    if (*rest == '#') {
+        char own[HF_MEMBER_NAME_BYTES + 1];
+
+        id_digits(id, own);
+        if (!hf_member_name_is_good(hf_slice_str(rest + 1)) || strcmp(rest + 1, own) == 0)
             return HF_E_INVALID;
+        memcpy(m.name, rest + 1, strlen(rest + 1));
     }
-    address = hf_slice(text, (size_t)(hash - text));
-    if (!is_address_text(address))
-        return HF_E_INVALID;
-    *out = (struct hf_member){.id = id, .store_id = store_id};
-    memcpy(out->address, address.ptr, address.len);
+    *out = m;
     return 0;
 }
 
@@ -301,39 +376,71 @@ void hf_cluster_id(const char *word, const struct hf_member *members, uint32_t n
 
 /* ---- identity ------------------------------------------------------------------------------------ */
 
-static bool read_member(struct hf_reader *in, uint64_t previous_id, struct hf_member *out)
+static bool read_name(struct hf_reader *in, char out[HF_MEMBER_NAME_BYTES + 1])
 {
-    struct hf_slice address;
+    struct hf_slice name = hf_read_bytes(in, hf_read_u8(in));
 
-    *out = (struct hf_member){.id = hf_read_u64(in)};
-    out->store_id = hf_read_u64(in);
-    address = hf_read_bytes(in, hf_read_u16(in));
-    if (in->failed || out->id <= previous_id || !is_address_text(address))
+    if (in->failed || (name.len != 0 && !hf_member_name_is_good(name)))
         return false;
-    memcpy(out->address, address.ptr, address.len);
+    if (name.len != 0)
+        memcpy(out, name.ptr, name.len);
     return true;
 }
 
-static bool read_identity(struct hf_reader *in, uint16_t flags, struct hf_identity *id)
+static void put_name(struct hf_buf *b, const char *name)
 {
-    uint64_t previous_id = 0;
+    HF_ASSERT(name[0] == '\0' || hf_member_name_is_good(hf_slice_str(name)));
+    hf_buf_put_u8(b, (uint8_t)strlen(name));
+    hf_buf_put(b, name, strlen(name));
+}
 
+/* Ids rise strictly; while joining some may be 0 = not known, before the others. */
+static bool is_next_id(const struct hf_identity *id, uint32_t i)
+{
+    uint64_t previous = i == 0 ? 0 : id->members[i - 1].id;
+
+    return id->members[i].id > previous || (id->is_joining && id->members[i].id == 0 && previous == 0);
+}
+
+static bool read_member(struct hf_reader *in, uint16_t version, struct hf_member *out)
+{
+    struct hf_slice address;
+
+    out->id = hf_read_u64(in);
+    out->store_id = hf_read_u64(in);
+    address = hf_read_bytes(in, hf_read_u16(in));
+    if (in->failed || !is_address_text(address))
+        return false;
+    memcpy(out->address, address.ptr, address.len);
+    return version == 1 || read_name(in, out->name);
+}
+
+static bool read_identity(struct hf_reader *in, uint16_t version, uint16_t flags, struct hf_identity *id)
+{
+    uint16_t known = FLAG_FORMED;
+
+    if (version >= 2)
+        known |= FLAG_JOINING | FLAG_WANTS_VOTE | FLAG_REMOVED;
     memset(id, 0, sizeof(*id));
     id->is_formed = (flags & FLAG_FORMED) != 0;
+    id->is_joining = (flags & FLAG_JOINING) != 0;
+    id->wants_vote = (flags & FLAG_WANTS_VOTE) != 0;
+    id->is_removed = (flags & FLAG_REMOVED) != 0;
     id->node_id = hf_read_u64(in);
     id->store_id = hf_read_u64(in);
     read_fixed(in, id->cluster_id, sizeof(id->cluster_id));
     read_fixed(in, id->incarnation, sizeof(id->incarnation));
     id->n_members = hf_read_u16(in);
-    if (in->failed || (flags & ~FLAG_FORMED) != 0 || id->node_id == 0 || id->store_id == 0)
+    if (in->failed || (flags & ~known) != 0 || (id->node_id == 0 && !id->is_joining) || id->store_id == 0)
         return false;
     if (id->n_members > HF_MEMBERS_MAX)
         return false;
     for (uint32_t i = 0; i < id->n_members; i++) {
-        if (!read_member(in, previous_id, &id->members[i]))
+        if (!read_member(in, version, &id->members[i]) || !is_next_id(id, i))
             return false;
-        previous_id = id->members[i].id;
     }
+    if (version >= 2 && (!read_name(in, id->name) || !read_name(in, id->replaces)))
+        return false;
     return hf_reader_done(in);
 }
 
@@ -342,32 +449,48 @@ int hf_identity_load(struct hf_fs *fs, const char *dir, struct hf_identity *out,
     struct hf_identity id;
     struct hf_reader in;
     uint8_t *bytes;
-    uint16_t flags;
-    int rc = open_file(fs, dir, "identity", IDENTITY_BYTES_MAX, IDENTITY_MAGIC, HF_IDENTITY_VERSION, &flags, &bytes,
-                       &in, why, why_size);
+    uint16_t version, flags;
+    int rc = open_file(fs, dir, "identity", IDENTITY_BYTES_MAX, IDENTITY_MAGIC, HF_IDENTITY_VERSION, &version, &flags,
+                       &bytes, &in, why, why_size);
 
     if (rc != 0)
         return rc;
-    if (read_identity(&in, flags, &id)) {
+    if (read_identity(&in, version, flags, &id)) {
         *out = id;
     } else {
-        explain(why, why_size, dir, "identity", "its content makes no sense");
         rc = HF_E_CORRUPT;
+        explain(why, why_size, dir, "identity", "its content makes no sense", rc);
     }
     hf_free(bytes);
     return rc;
 }
 
+static uint16_t version_for(const struct hf_identity *id)
+{
+    if (id->is_joining || id->wants_vote || id->is_removed || id->name[0] != '\0' || id->replaces[0] != '\0')
+        return 2;
+    for (uint32_t i = 0; i < id->n_members; i++) {
+        if (id->members[i].name[0] != '\0')
+            return 2;
+    }
+    return 1;
+}
+
 int hf_identity_save(struct hf_fs *fs, const char *dir, const struct hf_identity *id)
 {
     struct hf_buf b = {0};
+    uint16_t version = version_for(id), flags = 0;
 
-    HF_ASSERT(id->node_id != 0);
+    HF_ASSERT(id->node_id != 0 || id->is_joining);
     HF_ASSERT(id->store_id != 0);
     HF_ASSERT(id->n_members <= HF_MEMBERS_MAX);
+    flags |= id->is_formed ? FLAG_FORMED : 0;
+    flags |= id->is_joining ? FLAG_JOINING : 0;
+    flags |= id->wants_vote ? FLAG_WANTS_VOTE : 0;
+    flags |= id->is_removed ? FLAG_REMOVED : 0;
     hf_buf_put_u32(&b, IDENTITY_MAGIC);
-    hf_buf_put_u16(&b, HF_IDENTITY_VERSION);
-    hf_buf_put_u16(&b, id->is_formed ? FLAG_FORMED : 0);
+    hf_buf_put_u16(&b, version);
+    hf_buf_put_u16(&b, flags);
     hf_buf_put_u64(&b, id->node_id);
     hf_buf_put_u64(&b, id->store_id);
     hf_buf_put(&b, id->cluster_id, sizeof(id->cluster_id));
@@ -376,12 +499,18 @@ int hf_identity_save(struct hf_fs *fs, const char *dir, const struct hf_identity
     for (uint32_t i = 0; i < id->n_members; i++) {
         const struct hf_member *m = &id->members[i];
 
-        HF_ASSERT(m->id > (i == 0 ? 0 : id->members[i - 1].id));
+        HF_ASSERT(is_next_id(id, i));
         HF_ASSERT(is_address_text(hf_slice_str(m->address)));
         hf_buf_put_u64(&b, m->id);
         hf_buf_put_u64(&b, m->store_id);
         hf_buf_put_u16(&b, (uint16_t)strlen(m->address));
         hf_buf_put(&b, m->address, strlen(m->address));
+        if (version >= 2)
+            put_name(&b, m->name);
+    }
+    if (version >= 2) {
+        put_name(&b, id->name);
+        put_name(&b, id->replaces);
     }
     return write_file(fs, dir, "identity", &b);
 }
@@ -402,9 +531,9 @@ int hf_marker_load(struct hf_fs *fs, const char *dir, struct hf_marker *out, cha
     struct hf_slice configuration;
     struct hf_reader in;
     uint8_t *bytes;
-    uint16_t flags;
-    int rc = open_file(fs, dir, "CURRENT", MARKER_BYTES_MAX, MARKER_MAGIC, MARKER_VERSION, &flags, &bytes, &in, why,
-                       why_size);
+    uint16_t version, flags;
+    int rc = open_file(fs, dir, "CURRENT", MARKER_BYTES_MAX, MARKER_MAGIC, MARKER_VERSION, &version, &flags, &bytes,
+                       &in, why, why_size);
 
     if (rc != 0)
         return rc;
@@ -418,9 +547,9 @@ int hf_marker_load(struct hf_fs *fs, const char *dir, struct hf_marker *out, cha
     if (hf_reader_done(&in) && (flags & ~FLAG_PENDING) == 0 && is_marker(&m)) {
         *out = m;
     } else {
-        explain(why, why_size, dir, "CURRENT", "its content makes no sense");
-        hf_buf_free(&m.configuration);
         rc = HF_E_CORRUPT;
+        explain(why, why_size, dir, "CURRENT", "its content makes no sense", rc);
+        hf_buf_free(&m.configuration);
     }
     hf_free(bytes);
     return rc;

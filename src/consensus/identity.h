@@ -33,6 +33,7 @@ struct hf_identity {
     uint8_t incarnation[16];
     bool is_formed;
     uint32_t n_members; /* of the initial list, or of the configuration as last known when joining */
+    /* Sorted by id. While joining, ids may be 0 (first): places to join by of which only the address is known. */
     struct hf_member members[HF_MEMBERS_MAX];
     /* version 2 */
     char name[HF_MEMBER_NAME_BYTES + 1]; /* of this node; "" = the id in digits */
@@ -63,9 +64,17 @@ HF_MUST_CHECK int hf_members_parse(const char *list, struct hf_member *out, uint
 /* Cluster id: hash of a --cluster-id word, or of the sorted initial list when word is NULL or "". */
 void hf_cluster_id(const char *word, const struct hf_member *members, uint32_t n, uint8_t out[16]);
 
+/* 1..64 letters, digits, '.', '_', '-'. */
+bool hf_member_name_is_good(struct hf_slice name);
+/* The member's name, or its id in digits when it has none (then kept in buf). */
+const char *hf_member_name(const struct hf_member *m, char buf[HF_MEMBER_NAME_BYTES + 1]);
+
 /* The address string of a member in the raft configuration carries its store id and, when it has one, its name:
  * "host:port#0123456789abcdef" or "host:port#0123456789abcdef#name", so that the identity of every voter is replicated
- * state (R19). Names need feature level 2. */
+ * state (R19). Names need feature level 2. One spelling only: a name that is just the id in digits is left out by
+ * format and refused by parse. A store id of zeroes is a place that nobody took yet. out_size of
+ * HF_MEMBER_TEXT_BYTES always suffices. */
+#define HF_MEMBER_TEXT_BYTES (256u + 17u + 1u + HF_MEMBER_NAME_BYTES)
 void hf_member_format(const struct hf_member *m, char *out, size_t out_size);
 HF_MUST_CHECK int hf_member_parse(uint64_t id, const char *text, struct hf_member *out);
 

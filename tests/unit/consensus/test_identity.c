@@ -78,15 +78,107 @@ START_TEST(test_identity_comes_back_as_saved)
 }
 END_TEST
 
+/* What version 2 adds: names, joining without an id and a cluster, what is wanted and what is over. */
+static struct hf_identity joining_identity(void)
+{
+    struct hf_identity id = {.store_id = 77, .is_joining = true, .wants_vote = true, .n_members = 3};
+
+    snprintf(id.name, sizeof(id.name), "db-2.rack_1");
+    snprintf(id.replaces, sizeof(id.replaces), "2");
+    snprintf(id.members[0].address, sizeof(id.members[0].address), "a:1"); /* known by its address alone */
+    snprintf(id.members[1].address, sizeof(id.members[1].address), "b:1");
+    id.members[2].id = 9;
+    snprintf(id.members[2].address, sizeof(id.members[2].address), "c:1");
+    snprintf(id.members[2].name, sizeof(id.members[2].name), "third");
+    return id;
+}
+
+START_TEST(test_joining_identity_comes_back_as_saved)
+{
+    struct hf_identity id = joining_identity(), back;
+    char why[256] = "";
+
+    ck_assert_int_eq(hf_identity_save(fs, DIR, &id), 0);
+    ck_assert_int_eq(hf_identity_load(fs, DIR, &back, why, sizeof(why)), 0);
+    ck_assert_mem_eq(&id, &back, sizeof(id));
+}
+END_TEST
+
+static uint64_t field(const char *path, size_t offset, size_t len)
+{
+    uint8_t *bytes;
+    uint64_t value = 0;
+    size_t n;
+
+    ck_assert_int_eq(hf_fs_read_small(fs, path, 1 << 16, &bytes, &n), 0);
+    ck_assert_uint_le(offset + len, n);
+    for (size_t i = len; i-- > 0;)
+        value = value << 8 | bytes[offset + i];
+    hf_free(bytes);
+    return value;
+}
+
+/* Each thing that only version 2 can say makes the file version 2, and nothing else does: the release before reads
+ * the directory until then, byte for byte as it wrote it. */
+START_TEST(test_version_2_is_written_only_when_it_says_something)
+{
+    static const uint8_t version_1[] = {
+        0x48, 0x46, 0x49, 0x44, 1,    0,    1,    0,    2,    0,    0,    0,    0,    0,    0,    0, /* magic .. id */
+        0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe, 0xc1, 0xc1, 0xc1, 0xc1, 0xc1, 0xc1, 0xc1, 0xc1,
+        0xc1, 0xc1, 0xc1, 0xc1, 0xc1, 0xc1, 0xc1, 0xc1, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c,
+        0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 1,    0,    1,    0,    0,    0,    0,    0,
+        0,    0,    5,    0,    0,    0,    0,    0,    0,    0,    3,    0,    'a',  ':',  '1',
+    };
+    struct hf_identity id = sample_identity(), back;
+    char why[256] = "";
+    uint8_t *bytes;
+    size_t n;
+
+    id.n_members = 1;
+    memset(id.members, 0, sizeof(id.members));
+    id.members[0] = (struct hf_member){.id = 1, .store_id = 5, .address = "a:1"};
+    ck_assert_int_eq(hf_identity_save(fs, DIR, &id), 0);
+    ck_assert_int_eq(hf_fs_read_small(fs, DIR "/identity", 1 << 16, &bytes, &n), 0);
+    ck_assert_uint_eq(n, sizeof(version_1));
+    ck_assert_mem_eq(bytes, version_1, n);
+    hf_free(bytes);
+    for (int what = 0; what < 6; what++) {
+        struct hf_identity changed = id;
+
+        changed.is_joining = what == 0;
+        changed.wants_vote = what == 1;
+        changed.is_removed = what == 2;
+        snprintf(changed.name, sizeof(changed.name), "%s", what == 3 ? "x" : "");
+        snprintf(changed.replaces, sizeof(changed.replaces), "%s", what == 4 ? "x" : "");
+        snprintf(changed.members[0].name, sizeof(changed.members[0].name), "%s", what == 5 ? "x" : "");
+        ck_assert_int_eq(hf_identity_save(fs, DIR, &changed), 0);
+        ck_assert_uint_eq(field(DIR "/identity", 4, 2), 2);
+        ck_assert_int_eq(hf_identity_load(fs, DIR, &back, why, sizeof(why)), 0);
+        ck_assert_int_eq(back.is_joining, changed.is_joining);
+        ck_assert_int_eq(back.wants_vote, changed.wants_vote);
+        ck_assert_int_eq(back.is_removed, changed.is_removed);
+        ck_assert_str_eq(back.name, changed.name);
+        ck_assert_str_eq(back.replaces, changed.replaces);
+        ck_assert_str_eq(back.members[0].name, changed.members[0].name);
+        ck_assert(back.is_formed);
+        ck_assert_int_eq(hf_identity_save(fs, DIR, &id), 0);
+        ck_assert_uint_eq(field(DIR "/identity", 4, 2), 1);
+    }
+}
+END_TEST
+
 START_TEST(test_full_identity_fits)
 {
     struct hf_identity id = sample_identity(), back;
     char why[256] = "";
 
     id.n_members = HF_MEMBERS_MAX;
+    memset(id.name, 'n', HF_MEMBER_NAME_BYTES);
+    memset(id.replaces, 'r', HF_MEMBER_NAME_BYTES);
     for (uint32_t i = 0; i < HF_MEMBERS_MAX; i++) {
         id.members[i].id = UINT64_MAX - HF_MEMBERS_MAX + i;
         memset(id.members[i].address, 'a', 255);
+        memset(id.members[i].name, 'm', HF_MEMBER_NAME_BYTES);
     }
     ck_assert_int_eq(hf_identity_save(fs, DIR, &id), 0);
     ck_assert_int_eq(hf_identity_load(fs, DIR, &back, why, sizeof(why)), 0);
@@ -182,8 +274,9 @@ START_TEST(test_identity_that_makes_no_sense_is_damage_and_a_newer_one_is_not)
     ck_assert_int_eq(load_changed_identity(0, 0, 0, 0), 0);
     ck_assert_int_eq(load_changed_identity(0, 0x44494649, 4, 0), HF_E_CORRUPT);
     ck_assert_int_eq(load_changed_identity(4, 0, 2, 0), HF_E_CORRUPT);
-    ck_assert_int_eq(load_changed_identity(4, 2, 2, 0), HF_E_VERSION);
-    ck_assert_int_eq(load_changed_identity(4, 2, 2, 20), HF_E_VERSION);
+    ck_assert_int_eq(load_changed_identity(4, 3, 2, 0), HF_E_VERSION);
+    ck_assert_int_eq(load_changed_identity(4, 3, 2, 20), HF_E_VERSION);
+    ck_assert_int_eq(load_changed_identity(4, 2, 2, 0), HF_E_CORRUPT); /* has not the fields of version 2 */
     ck_assert_int_eq(load_changed_identity(6, 2, 2, 0), HF_E_CORRUPT);
     ck_assert_int_eq(load_changed_identity(8, 0, 8, 0), HF_E_CORRUPT);
     ck_assert_int_eq(load_changed_identity(16, 0, 8, 0), HF_E_CORRUPT);
@@ -197,6 +290,42 @@ START_TEST(test_identity_that_makes_no_sense_is_damage_and_a_newer_one_is_not)
     ck_assert_int_eq(load_changed_identity(76, 0, 1, 0), HF_E_CORRUPT); /* 0 inside an address */
     for (size_t cut = 1; cut <= 58 + 3 * (18 + 11); cut++)
         ck_assert_int_eq(load_changed_identity(0, 0, 0, cut), HF_E_CORRUPT);
+}
+END_TEST
+
+static int load_changed_joining(size_t offset, uint64_t value, size_t len, size_t cut)
+{
+    struct hf_identity id = joining_identity();
+    char why[512] = "";
+    int rc;
+
+    ck_assert_int_eq(hf_identity_save(fs, DIR, &id), 0);
+    rewrite(DIR "/identity", offset, value, len, cut);
+    rc = hf_identity_load(fs, DIR, &id, why, sizeof(why));
+    if (rc == HF_E_CORRUPT)
+        ck_assert_ptr_nonnull(strstr(why, "holdfast repair --dir /data --from-peers --name NAME --join HOST:PORT"));
+    return rc;
+}
+
+/* Offsets: flags 6, node id 8, members at 58, 80 and 102 (id, store id, length, 3 bytes, name's length, name), name's
+ * length 129, name 130, length of the replaced one 141, its name 142. */
+START_TEST(test_version_2_that_makes_no_sense_is_damage)
+{
+    ck_assert_int_eq(load_changed_joining(0, 0, 0, 0), 0);
+    ck_assert_int_eq(load_changed_joining(6, 0x10, 2, 0), HF_E_CORRUPT); /* no such flag */
+    ck_assert_int_eq(load_changed_joining(6, 0xf, 2, 0), 0);
+    ck_assert_int_eq(load_changed_joining(6, 0, 2, 0), HF_E_CORRUPT);   /* no member has the id 0 */
+    ck_assert_int_eq(load_changed_joining(8, 5, 8, 0), 0);              /* a leader gave one */
+    ck_assert_int_eq(load_changed_joining(80, 1, 8, 0), 0);             /* 0, 1, 9 */
+    ck_assert_int_eq(load_changed_joining(58, 1, 8, 0), HF_E_CORRUPT);  /* 1, 0, 9 */
+    ck_assert_int_eq(load_changed_joining(102, 0, 8, 0), 0);            /* 0, 0, 0 */
+    ck_assert_int_eq(load_changed_joining(123, 4, 1, 0), HF_E_CORRUPT); /* lengths do not fit */
+    ck_assert_int_eq(load_changed_joining(124, '#', 1, 0), HF_E_CORRUPT);
+    ck_assert_int_eq(load_changed_joining(129, 65, 1, 0), HF_E_CORRUPT);
+    ck_assert_int_eq(load_changed_joining(130, ' ', 1, 0), HF_E_CORRUPT);
+    ck_assert_int_eq(load_changed_joining(142, 0, 1, 0), HF_E_CORRUPT);
+    for (size_t cut = 1; cut <= 143; cut++)
+        ck_assert_int_eq(load_changed_joining(0, 0, 0, cut), HF_E_CORRUPT);
 }
 END_TEST
 
@@ -355,7 +484,7 @@ END_TEST
 START_TEST(test_member_text_has_one_spelling)
 {
     struct hf_member m = {.id = 7, .store_id = 0xabc}, back;
-    char text[300];
+    char text[HF_MEMBER_TEXT_BYTES];
     static const char *const bad[] = {
         "",
         "a:1",
@@ -365,8 +494,16 @@ START_TEST(test_member_text_has_one_spelling)
         "a:1#000000000000abc",
         "a:1#00000000000000abc",
         "#0000000000000abc",
-        "a:1#0000000000000abc#0000000000000abc",
         "a 1#0000000000000abc",
+        "a:1#0000000000000abc#",
+        "a:1#0000000000000abc#7", /* its own id */
+        "a:1#0000000000000abc#x y",
+        "a:1#0000000000000abc#x#y",
+        "a:1#0000000000000abc#x,y",
+        "a:1##x",
+        "#0000000000000abc#x",
+        "a:1#0000000000000abc#"
+        "12345678901234567890123456789012345678901234567890123456789012345",
     };
 
     memcpy(m.address, "a:1", 4);
@@ -379,9 +516,55 @@ START_TEST(test_member_text_has_one_spelling)
         ck_assert_msg(hf_member_parse(7, bad[i], &back) == HF_E_INVALID, "\"%s\"", bad[i]);
     m.store_id = UINT64_MAX;
     memset(m.address, 'a', 255);
+    memset(m.name, 'n', HF_MEMBER_NAME_BYTES);
     hf_member_format(&m, text, sizeof(text));
+    ck_assert_uint_eq(strlen(text), HF_MEMBER_TEXT_BYTES - 1);
     ck_assert_int_eq(hf_member_parse(7, text, &back), 0);
     ck_assert_mem_eq(&m, &back, sizeof(m));
+}
+END_TEST
+
+START_TEST(test_member_text_carries_a_name_and_an_open_place)
+{
+    struct hf_member m = {.id = 7, .address = "a:1", .name = "db-1.Rack_2"}, back;
+    char text[HF_MEMBER_TEXT_BYTES], name[HF_MEMBER_NAME_BYTES + 1];
+
+    hf_member_format(&m, text, sizeof(text));
+    ck_assert_str_eq(text, "a:1#0000000000000000#db-1.Rack_2");
+    ck_assert_int_eq(hf_member_parse(7, text, &back), 0);
+    ck_assert_mem_eq(&m, &back, sizeof(m));
+    ck_assert_str_eq(hf_member_name(&m, name), "db-1.Rack_2");
+    /* The id of another member is a name like any other: who came back after a repair keeps it. */
+    memcpy(m.name, "2", 2);
+    hf_member_format(&m, text, sizeof(text));
+    ck_assert_str_eq(text, "a:1#0000000000000000#2");
+    ck_assert_str_eq(hf_member_name(&m, name), "2");
+    /* Its own id says nothing new. */
+    memcpy(m.name, "7", 2);
+    hf_member_format(&m, text, sizeof(text));
+    ck_assert_str_eq(text, "a:1#0000000000000000");
+    m.name[0] = '\0';
+    ck_assert_str_eq(hf_member_name(&m, name), "7");
+    m.id = UINT64_MAX;
+    ck_assert_str_eq(hf_member_name(&m, name), "18446744073709551615");
+}
+END_TEST
+
+START_TEST(test_names_are_short_and_plain)
+{
+    char long_name[HF_MEMBER_NAME_BYTES + 2];
+
+    memset(long_name, 'x', sizeof(long_name));
+    ck_assert(hf_member_name_is_good(hf_slice(long_name, HF_MEMBER_NAME_BYTES)));
+    ck_assert(!hf_member_name_is_good(hf_slice(long_name, HF_MEMBER_NAME_BYTES + 1)));
+    ck_assert(!hf_member_name_is_good(hf_slice(NULL, 0)));
+    for (unsigned c = 0; c < 256; c++) {
+        uint8_t byte = (uint8_t)c;
+        bool is_plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' ||
+                        c == '_' || c == '-';
+
+        ck_assert_msg(hf_member_name_is_good(hf_slice(&byte, 1)) == is_plain, "character %u", c);
+    }
 }
 END_TEST
 
@@ -429,10 +612,13 @@ Suite *identity_suite(void)
 
     tcase_add_checked_fixture(files, setup, teardown);
     tcase_add_test(files, test_identity_comes_back_as_saved);
+    tcase_add_test(files, test_joining_identity_comes_back_as_saved);
+    tcase_add_test(files, test_version_2_is_written_only_when_it_says_something);
     tcase_add_test(files, test_full_identity_fits);
     tcase_add_test(files, test_marker_comes_back_as_saved);
     tcase_add_test(files, test_every_damaged_byte_is_found);
     tcase_add_test(files, test_identity_that_makes_no_sense_is_damage_and_a_newer_one_is_not);
+    tcase_add_test(files, test_version_2_that_makes_no_sense_is_damage);
     tcase_add_test(files, test_marker_that_makes_no_sense_is_damage_and_a_newer_one_is_not);
     tcase_add_test(files, test_save_is_all_or_nothing);
     suite_add_tcase(s, files);
@@ -441,6 +627,8 @@ Suite *identity_suite(void)
                         (int)(sizeof(bad_lists) / sizeof(bad_lists[0])));
     tcase_add_test(texts, test_address_may_have_255_bytes_and_no_more);
     tcase_add_test(texts, test_member_text_has_one_spelling);
+    tcase_add_test(texts, test_member_text_carries_a_name_and_an_open_place);
+    tcase_add_test(texts, test_names_are_short_and_plain);
     tcase_add_test(texts, test_cluster_id_is_stable_and_tells_clusters_apart);
     suite_add_tcase(s, texts);
     return s;
