@@ -1,17 +1,15 @@
 /* node.c: the wiring of one node. Commands go down through dispatch, propose and consensus; commits come up through
- * propose to the state; replies and durable indexes come back up. This file only connects, it decides two things:
- * when disk space is too low for writes, and the order of closing. */
+ * propose to the state; replies and durable indexes come back up. This file only connects; all it decides is the order
+ * of closing. */
 #include "main/node.h"
 
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "main/space.h"
 
 #include <inttypes.h>
 #include <stdio.h>
-
-/* How often free disk space is looked at. */
-#define HF_SPACE_CHECK_MS 100u
 
 struct hf_node {
     struct hf_env *env;
@@ -23,16 +21,11 @@ struct hf_node {
     struct hf_proposer *proposer;
     struct hf_proxy *proxy;
     struct hf_dispatcher *dispatcher;
-    struct hf_timer space_timer;
-    struct hf_executor *space_executor;
-    struct hf_job space_job;
-    uint64_t free_bytes;
-    int space_rc;
-    uint64_t space_low_on; /* member for whose sake writes are refused, 0 = none */
-    bool is_space_running, is_space_low, has_failed, is_closing;
+    struct hf_space *space;
+    bool has_failed, is_closing;
     void (*retired)(void *data);
     void *retired_data;
-    struct hf_gauge *free_gauge, *applied_gauge, *durable_gauge;
+    struct hf_gauge *applied_gauge, *durable_gauge;
     int64_t last_commit_ms;
     uint64_t durable_index;
 };
@@ -118,67 +111,6 @@ static void on_state_failed(void *data, int err, const char *why)
     fail(data, err, why);
 }
 
-/* ---- disk space --------------------------------------------------------------------------------------- */
-
-static void measure_space(struct hf_job *job)
-{
-    struct hf_node *node = job->data;
-
-    node->space_rc = node->env->fs->free_bytes(node->env->fs, node->dir, &node->free_bytes);
-}
-
-/* R15: writes that grow the state are refused while the disk of any member is low, so that none of them stops. */
-static void judge_cluster_space(struct hf_node *node)
-{
-    uint64_t low_on = hf_consensus_space_low_on(node->consensus);
-    char text[256];
-
-    if (low_on == node->space_low_on)
-        return;
-    node->space_low_on = low_on;
-    if (low_on == 0) {
-        HF_LOG_INFO("node", "disk space is back on all members", "free=%" PRIu64, node->free_bytes);
-        hf_dispatcher_refuse_writes(node->dispatcher, NULL);
-        return;
-    }
-    HF_LOG_ERROR("node", "disk space is low, refusing writes that grow the state",
-                 "member=%" PRIu64 " free_here=%" PRIu64 " threshold=%" PRIu64, low_on, node->free_bytes,
-                 node->config.free_bytes_min);
-    snprintf(text, sizeof text,
-             "NOSPACE the disk of node %" PRIu64
-             " is nearly full, so the command was not executed: free disk space on it "
-             "or delete keys (min-free-disk is the threshold)",
-             low_on);
-    hf_dispatcher_refuse_writes(node->dispatcher, text);
-}
-
-static void judge_space(struct hf_job *job)
-{
-    struct hf_node *node = job->data;
-
-    node->is_space_running = false;
-    if (node->is_closing || node->space_rc < 0)
-        return;
-    hf_gauge_set(node->free_gauge, (int64_t)node->free_bytes);
-    /* A tenth above the threshold before service returns, so that it does not flap. */
-    node->is_space_low = node->is_space_low
-                             ? node->free_bytes < node->config.free_bytes_min + node->config.free_bytes_min / 10
-                             : node->free_bytes < node->config.free_bytes_min;
-    hf_consensus_set_space_low(node->consensus, node->is_space_low);
-    judge_cluster_space(node);
-}
-
-static void on_space_timer(struct hf_timer *timer)
-{
-    struct hf_node *node = timer->data;
-
-    if (!node->is_space_running) {
-        node->is_space_running = true;
-        node->env->executor_submit(node->env, node->space_executor, &node->space_job);
-    }
-    node->env->timer_start(node->env, timer, HF_SPACE_CHECK_MS);
-}
-
 /* ---- life --------------------------------------------------------------------------------------------- */
 
 static const struct hf_node_status *take_status(void *data)
@@ -210,7 +142,6 @@ int hf_node_open(struct hf_env *env, const struct hf_node_config *config, struct
     node->config = *config;
     node->stats = stats;
     node->dir = hf_strdup(config->consensus.dir);
-    node->free_gauge = hf_stats_gauge(stats, "disk_free_bytes", NULL, "Free bytes on the data directory's disk");
     node->applied_gauge = hf_stats_gauge(stats, "applied_index", NULL, "Highest index applied to the state");
     node->durable_gauge = hf_stats_gauge(stats, "state_durable_index", NULL, "Highest index durable in SQLite");
 
@@ -231,8 +162,6 @@ int hf_node_open(struct hf_env *env, const struct hf_node_config *config, struct
     if (rc == 0)
         rc = hf_dispatcher_open(env, &config->dispatch, node->consensus, node->proposer, node->state, node->proxy,
                                 take_status, node, stats, &node->dispatcher);
-    if (rc == 0)
-        rc = env->executor_open(env, "hf-space", &node->space_executor);
     if (rc < 0) {
         snprintf(why, why_size, "cannot start: %s", hf_strerror(rc));
         goto fail;
@@ -243,13 +172,12 @@ int hf_node_open(struct hf_env *env, const struct hf_node_config *config, struct
     if (meta.applied_index > 0 && meta.configuration.len > 0)
         hf_consensus_state_durable(node->consensus, meta.applied_index, meta.applied_term, meta.configuration_index,
                                    meta.configuration);
-    node->space_job.data = node;
-    node->space_job.run = measure_space;
-    node->space_job.done = judge_space;
-    node->space_timer.data = node;
-    node->space_timer.cb = on_space_timer;
-    if (config->free_bytes_min > 0)
-        env->timer_start(env, &node->space_timer, 0);
+    rc = hf_space_open(env, &(struct hf_space_config){.dir = node->dir, .free_bytes_min = config->free_bytes_min},
+                       node->consensus, node->dispatcher, stats, &node->space);
+    if (rc < 0) {
+        snprintf(why, why_size, "cannot start: %s", hf_strerror(rc));
+        goto fail;
+    }
     *out = node;
     return 0;
 
@@ -286,9 +214,7 @@ void hf_node_close(struct hf_node *node)
     node->is_closing = true;
     if (node->dispatcher)
         hf_dispatcher_stop(node->dispatcher);
-    node->env->timer_stop(node->env, &node->space_timer);
-    if (node->space_executor)
-        node->env->executor_close(node->env, node->space_executor);
+    hf_space_close(node->space);
     if (node->consensus)
         hf_consensus_close(node->consensus);
     if (node->state)
@@ -377,15 +303,17 @@ struct hf_node_status *hf_node_status_new(struct hf_node *node)
     }
     s->journal_bytes = b->consensus.journal_bytes;
     s->journal_tail_bytes = b->consensus.journal_tail_bytes;
-    s->disk_free_bytes = (uint64_t)hf_gauge_get(node->free_gauge);
+    s->disk_free_bytes = hf_space_free_bytes(node->space);
     s->last_commit_ms = node->last_commit_ms;
     s->config_file = "";
     s->data_dir = b->data_dir;
     s->stats = node->stats;
     s->problem = b->consensus.problem;
     hf_gauge_set(node->applied_gauge, (int64_t)s->applied_index);
-    s->is_ready = s->leader_id != 0 && b->consensus.problem[0] == 0 && !node->is_space_low && !node->has_failed;
-    if (!s->is_ready && s->problem[0] == 0)
-        s->problem = node->is_space_low ? "disk space is low: writes are refused" : "no leader is known";
+    s->is_ready =
+        s->leader_id != 0 && b->consensus.problem[0] == 0 && !hf_space_is_low(node->space) && !node->has_failed;
+    if (s->problem[0] == 0)
+        s->problem =
+            s->leader_id == 0 && !hf_space_is_low(node->space) ? "no leader is known" : hf_space_problem(node->space);
     return s;
 }
