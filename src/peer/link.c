@@ -370,6 +370,10 @@ static bool is_meant_for_us(const struct hf_link *link, const struct hf_hello *h
         snprintf(why, why_size, "node %" PRIu64 " was meant, this is node %" PRIu64, link->node_id, h->node_id);
         return false;
     }
+    if (!link->is_dialed && self->node_id == 0) {
+        snprintf(why, why_size, "this node is no member yet");
+        return false;
+    }
     if (!link->is_dialed && h->node_id == self->node_id) {
         snprintf(why, why_size, "node %" PRIu64 " is this node itself%s", h->node_id,
                  h->store_id == self->store_id ? "" : ", two nodes use one id");

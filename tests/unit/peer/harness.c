@@ -30,7 +30,7 @@ static bool on_hello(void *data, const struct hf_hello *theirs, bool is_dialed, 
     ck_assert(!n->is_inside);
     n->hellos++;
     n->last_hello = *theirs;
-    if (theirs->cluster_id[0] != n->cluster || (is_dialed && n->refuses_answers)) {
+    if ((theirs->cluster_id[0] != n->cluster && !n->likes_all) || (is_dialed && n->refuses_answers)) {
         snprintf(why, why_size, "node %u does not like cluster %u", n->number, theirs->cluster_id[0]);
         return false;
     }
@@ -173,6 +173,7 @@ static void close_peers(struct node *n)
         if (i != n->number)
             hf_peers_remove(n->p, id_of(i));
     }
+    hf_peers_dial_join(n->p, NULL);
     hf_sim_world_run_until(world, hf_sim_world_now_ms(world) + 1);
     free_seen(n);
     hf_peers_close(n->p);

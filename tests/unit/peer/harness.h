@@ -28,6 +28,7 @@ struct node {
     bool is_inside; /* one of peer's functions */
     uint8_t cluster;
     bool refuses_answers; /* on_hello says no to those we dialed */
+    bool likes_all;       /* on_hello does not look at clusters */
     /* what happened */
     int hellos, refused, ups, downs, messages, progress;
     uint64_t refused_node;

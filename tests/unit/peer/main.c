@@ -13,6 +13,7 @@ int main(void)
     hf_log_silence(getenv("HF_TEST_LOG") == NULL);
     srunner_add_suite(runner, peer_suite());
     srunner_add_suite(runner, stranger_suite());
+    srunner_add_suite(runner, channels_suite());
     srunner_add_suite(runner, loopback_suite());
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);

@@ -7,6 +7,7 @@
 Suite *frame_suite(void);
 Suite *peer_suite(void);
 Suite *stranger_suite(void);
+Suite *channels_suite(void);
 Suite *loopback_suite(void);
 
 #endif

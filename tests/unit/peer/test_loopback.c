@@ -184,6 +184,64 @@ START_TEST(test_large_message_and_heartbeats_over_loopback)
 }
 END_TEST
 
+static bool is_joined(struct end *a, struct end *b)
+{
+    return hf_peers_join_link(a->p) != NULL && b->ups == 1;
+}
+
+static bool is_told(struct end *a, struct end *b)
+{
+    (void)a;
+    return b->urgent == 1;
+}
+
+static bool has_state(struct end *a, struct end *b)
+{
+    return hf_peers_link(a->p, 2, HF_CHANNEL_STATE) != NULL && b->ups == 4;
+}
+
+static bool has_no_state(struct end *a, struct end *b)
+{
+    (void)a;
+    return b->downs == 1;
+}
+
+/* A node without an id asks a member, gets an id, becomes one that dials, and carries a chunk of state. */
+START_TEST(test_join_then_state_over_loopback)
+{
+    uint8_t *bytes = hf_calloc(1, 1u << 20);
+    struct hf_slice part = hf_slice(bytes, 1u << 20), word = hf_slice_str("hello");
+    struct hf_hello self = {.node_id = 1, .store_id = 1};
+    char address_a[32], address_b[32];
+    struct hf_env *env;
+    struct end a, b;
+
+    ck_assert_int_eq(hf_uv_env_open(&env), 0);
+    open_end(&b, env, 2, address_b);
+    open_end(&a, env, 0, address_a);
+    self.store_id = 77;
+    hf_peers_update_self(a.p, &(struct hf_hello){.store_id = 77});
+    hf_peers_dial_join(a.p, address_b);
+    wait_for(&a, &b, is_joined);
+    ck_assert_int_eq(hf_link_send(hf_peers_join_link(a.p), 'u', false, &word, 1), 0);
+    wait_for(&a, &b, is_told);
+    hf_peers_update_self(a.p, &self);
+    hf_peers_add(a.p, 2, address_b);
+    hf_peers_want_state(a.p, 2, true);
+    wait_for(&a, &b, has_state);
+    ck_assert_int_eq(hf_link_send(hf_peers_link(a.p, 2, HF_CHANNEL_STATE), 'b', false, &part, 1), 0);
+    wait_for(&a, &b, is_carried);
+    hf_peers_want_state(a.p, 2, false);
+    wait_for(&a, &b, has_no_state);
+    hf_peers_close(b.p);
+    hf_peers_close(a.p);
+    hf_uv_env_close(env);
+    hf_stats_free(a.stats);
+    hf_stats_free(b.stats);
+    hf_free(bytes);
+}
+END_TEST
+
 START_TEST(test_taken_address_is_an_error)
 {
     struct hf_peers_config config = {.message_bytes_max = 1000};
@@ -211,6 +269,7 @@ Suite *loopback_suite(void)
 
     tcase_set_timeout(t, 60);
     tcase_add_test(t, test_large_message_and_heartbeats_over_loopback);
+    tcase_add_test(t, test_join_then_state_over_loopback);
     tcase_add_test(t, test_taken_address_is_an_error);
     suite_add_tcase(s, t);
     return s;
