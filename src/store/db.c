@@ -1,58 +1,24 @@
-/* db.c: everything that talks to SQLite: opening and checking the file, the schema, statements, errors, the
- * transaction that stays open across entries, write-back of dirty rows, commits and checkpoints.
- *
- * The schema is a public interface (docs/store.md). `slot` orders the rows by the scan position of their key: the
- * upper 43 bits of its hash, then 20 bits that tell the keys of one position apart (0 for the first one, nearly
- * always the only one). It is the rowid, so rows sit in a B+tree by an integer: measured against a WITHOUT ROWID
- * table by (slot, key), large values are read and replaced three to five times faster (docs/decisions/0002).
+/* db.c: what the running store asks of SQLite: statements, errors, the transaction that stays open across entries,
+ * write-back of dirty rows, commits and checkpoints. The schema is in open.c.
  *
  * Durability: WAL with synchronous=FULL, so that a commit is one sync of the WAL (R14 a). Checkpoints run right
  * after a commit, before the next transaction begins: then nothing of ours pins the WAL and it restarts from its
- * beginning. The WAL is bounded by the largest transaction, which hf_store_wants_commit bounds. */
+ * beginning. The WAL is bounded by the largest transaction, which hf_store_wants_commit bounds; while a copy is open
+ * (copy.c) it holds all that is committed meanwhile. */
 #include "store/internal.h"
 
 #include "base/log.h"
 #include "base/mem.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #define CHECKPOINT_PAGES      4096          /* 16 MiB of WAL */
 #define TRANSACTION_WAL_BYTES (64ull << 20) /* estimated; more asks for a commit */
-#define WAL_KEEP_BYTES        (32u << 20)   /* a WAL file larger than this is cut off after its checkpoint */
-#define BUSY_TIMEOUT_MS       2000          /* someone looks at the live file, against advice */
 #define WORK_BYTES_PER_US     256u          /* 4 us for a small row, which counts as 1 KiB */
 #define SMALL_ROW_BYTES       1024u
 #define PREPARE_BYTES_MIN     (256u << 10) /* less than this is written by the commit itself */
-
-static const char schema_sql[] = "CREATE TABLE keys ("
-                                 "slot INTEGER PRIMARY KEY, "
-                                 "key BLOB NOT NULL, "
-                                 "type INTEGER NOT NULL, "
-                                 "version INTEGER NOT NULL, "
-                                 "expires_at INTEGER NOT NULL, "
-                                 "value BLOB NOT NULL) STRICT;"
-                                 "CREATE INDEX keys_by_expiry ON keys (expires_at, key) WHERE expires_at > 0;"
-                                 "CREATE TABLE meta ("
-                                 "id INTEGER PRIMARY KEY CHECK (id = 1), "
-                                 "digest_version INTEGER NOT NULL, "
-                                 "applied_index INTEGER NOT NULL, "
-                                 "applied_term INTEGER NOT NULL, "
-                                 "log_time_ms INTEGER NOT NULL, "
-                                 "configuration_index INTEGER NOT NULL, "
-                                 "configuration BLOB NOT NULL, "
-                                 "digest BLOB NOT NULL, "
-                                 "history BLOB NOT NULL, "
-                                 "key_count INTEGER NOT NULL, "
-                                 "expiring_count INTEGER NOT NULL, "
-                                 "key_seed INTEGER NOT NULL) STRICT;"
-                                 "INSERT INTO meta VALUES (1, 1, 0, 0, 0, 0, x'', zeroblob(16), zeroblob(16), 0, 0, "
-                                 "0x486f6c6466617374);"
-                                 "PRAGMA application_id = 0x48467374;"
-                                 "PRAGMA user_version = 1;";
 
 static const char *const stmt_sql[STMT_N] = {
     [STMT_BEGIN] = "BEGIN IMMEDIATE",
@@ -74,6 +40,8 @@ static const char *const stmt_sql[STMT_N] = {
                   "configuration = ?5, digest = ?6, history = ?7, key_count = ?8, expiring_count = ?9, key_seed = ?10 "
                   "WHERE id = 1",
     [STMT_PAGES] = "PRAGMA page_count",
+    [STMT_SETTING_PUT] = "INSERT OR REPLACE INTO settings VALUES (?1, ?2)",
+    [STMT_SETTING_DELETE] = "DELETE FROM settings WHERE name = ?1",
     [STMT_ALL] = "SELECT slot, type, version, expires_at, value, key FROM keys",
 };
 
@@ -88,7 +56,7 @@ static uint64_t now_us(void)
 
 /* ---- errors -------------------------------------------------------------------------------------- */
 
-static int translate(int sqlite_rc)
+int store_translate(int sqlite_rc)
 {
     switch (sqlite_rc & 0xff) {
     case SQLITE_FULL:
@@ -134,11 +102,21 @@ void hf_store_fail(struct hf_store *s, int err, const char *text)
 
 void store_poison(struct hf_store *s, int sqlite_rc, const char *doing)
 {
+    struct refusal r = {s->path, s->db, true, s->err_text, sizeof s->err_text};
+
     if (s->err != 0)
         return;
-    snprintf(s->err_text, sizeof s->err_text, "%s: %s: %s (SQLite %d)", s->path, doing, sqlite3_errmsg(s->db),
-             sqlite3_extended_errcode(s->db));
-    hf_store_fail(s, translate(sqlite_rc), s->err_text);
+    store_refuse_sqlite(&r, sqlite_rc, doing);
+    hf_store_fail(s, store_translate(sqlite_rc), s->err_text);
+}
+
+int store_prepare(struct hf_store *s)
+{
+    int rc = SQLITE_OK;
+
+    for (unsigned i = 0; i < STMT_N && rc == SQLITE_OK; i++)
+        rc = sqlite3_prepare_v3(s->db, stmt_sql[i], -1, SQLITE_PREPARE_PERSISTENT, &s->stmt[i], NULL);
+    return rc;
 }
 
 bool store_transaction(struct hf_store *s)
@@ -453,7 +431,7 @@ bool hf_store_wants_commit(const struct hf_store *s)
 
 /* ---- commit -------------------------------------------------------------------------------------- */
 
-static void copy_meta(struct hf_store_meta *to, struct hf_buf *bytes, const struct hf_store_meta *from)
+void store_copy_meta(struct hf_store_meta *to, struct hf_buf *bytes, const struct hf_store_meta *from)
 {
     bytes->len = 0;
     hf_buf_put(bytes, from->configuration.ptr, from->configuration.len);
@@ -493,10 +471,10 @@ static void checkpoint(struct hf_store *s)
     rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &n_log, &n_done);
     if (rc == SQLITE_OK && n_log == n_done) {
         s->wal_pages = 0;
-        if ((uint64_t)n_log * STORE_PAGE_BYTES > WAL_KEEP_BYTES) {
+        if ((uint64_t)n_log * STORE_PAGE_BYTES > STORE_WAL_KEEP_BYTES) {
             sqlite3_busy_timeout(s->db, 0); /* with a reader in the way it is cut by the next transaction instead */
             rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
-            sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
+            sqlite3_busy_timeout(s->db, STORE_BUSY_TIMEOUT_MS);
         }
     }
     if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED)
@@ -527,20 +505,12 @@ int hf_store_commit(struct hf_store *s)
     s->in_transaction = false;
     s->prepare_calls_left = 0;
     s->written_rows = s->written_bytes = 0;
-    copy_meta(&s->durable_meta, &s->durable_configuration, &s->meta);
+    store_copy_meta(&s->durable_meta, &s->durable_configuration, &s->meta);
     hf_histogram_record(s->stats.commit_us, now_us() - started);
     if (s->wal_pages >= CHECKPOINT_PAGES)
         checkpoint(s);
     store_update_gauges(s);
     return s->err;
-}
-
-static int remember_wal_pages(void *data, sqlite3 *db, const char *name, int n_pages)
-{
-    (void)db;
-    (void)name;
-    ((struct hf_store *)data)->wal_pages = n_pages;
-    return SQLITE_OK;
 }
 
 int64_t store_query_due(struct hf_store *s, int64_t after_ms)
@@ -558,208 +528,6 @@ int64_t store_query_due(struct hf_store *s, int64_t after_ms)
     return due;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------- */
-
-struct opening {
-    struct hf_store *s;
-    char *why;
-    size_t why_size;
-};
-
-static int open_failed(const struct opening *o, int err, const char *what)
-{
-    const char *advice = "";
-
-    if (err == HF_E_CORRUPT)
-        advice = "; do not edit it: restore a backup, or remove this node's data directory and let it join again as a "
-                 "new member";
-    else if (err == HF_E_NOSPC)
-        advice = "; free some space and start again";
-    else if (err == HF_E_LOCKED)
-        advice = "; another program has it open";
-    snprintf(o->why, o->why_size, "%s: %s%s", o->s->path, what, advice);
-    return err;
-}
-
-static int open_failed_sqlite(const struct opening *o, int rc, const char *doing)
-{
-    char what[400];
-
-    snprintf(what, sizeof what, "%s: %s (SQLite %d)", doing, sqlite3_errmsg(o->s->db),
-             sqlite3_extended_errcode(o->s->db));
-    return open_failed(o, translate(rc), what);
-}
-
-static int query_int(struct hf_store *s, const char *sql, int64_t *out)
-{
-    sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(s->db, sql, -1, &st, NULL);
-
-    if (rc == SQLITE_OK) {
-        rc = sqlite3_step(st);
-        if (rc == SQLITE_ROW) {
-            *out = sqlite3_column_int64(st, 0);
-            rc = SQLITE_OK;
-        }
-    }
-    sqlite3_finalize(st);
-    return rc;
-}
-
-static int query_is_wal(struct hf_store *s, bool *is_wal)
-{
-    sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(s->db, "PRAGMA journal_mode = WAL", -1, &st, NULL);
-
-    *is_wal = false;
-    if (rc == SQLITE_OK) {
-        rc = sqlite3_step(st);
-        if (rc == SQLITE_ROW) {
-            const char *mode = (const char *)sqlite3_column_text(st, 0);
-            *is_wal = mode && strcmp(mode, "wal") == 0;
-            rc = SQLITE_OK;
-        }
-    }
-    sqlite3_finalize(st);
-    return rc;
-}
-
-/* Looks before anything is changed: a foreign database must stay as it was. */
-static int identify(const struct opening *o, bool *is_new)
-{
-    int64_t application = 0, version = 0, tables = 0;
-    int rc = query_int(o->s, "PRAGMA application_id", &application);
-
-    if (rc == SQLITE_OK)
-        rc = query_int(o->s, "PRAGMA user_version", &version);
-    if (rc == SQLITE_OK)
-        rc = query_int(o->s, "SELECT count(*) FROM sqlite_schema", &tables);
-    if (rc != SQLITE_OK)
-        return open_failed_sqlite(o, rc, "cannot read the state database");
-    *is_new = application == 0 && version == 0 && tables == 0;
-    if (*is_new)
-        return 0;
-    if (application != STORE_APPLICATION_ID)
-        return open_failed(o, HF_E_CORRUPT, "this is an SQLite database, but not one of Holdfast's");
-    if (version > STORE_SCHEMA_VERSION) {
-        char what[160];
-        snprintf(what, sizeof what,
-                 "written by a newer release (schema %" PRId64 ", this one knows up to %d); start the newer release",
-                 version, STORE_SCHEMA_VERSION);
-        return open_failed(o, HF_E_VERSION, what);
-    }
-    if (version < 1)
-        return open_failed(o, HF_E_CORRUPT, "its schema version is missing");
-    return 0;
-}
-
-static int configure(const struct opening *o, const struct hf_store_config *config, bool is_new)
-{
-    struct hf_store *s = o->s;
-    char sql[512];
-    bool is_wal;
-    int rc;
-
-    if (is_new) {
-        sqlite3_exec(s->db, "PRAGMA page_size = 4096", NULL, NULL, NULL);
-        if (!config->vfs && chmod(config->path, 0640) != 0) /* before the WAL is made: it takes over the mode */
-            return open_failed(o, HF_E_PERM, "cannot set the file's mode");
-    }
-    rc = query_is_wal(s, &is_wal);
-    if (rc == SQLITE_OK && !is_wal) { /* a VFS without shared memory (tests): its index lives on the heap then */
-        rc = sqlite3_exec(s->db, "PRAGMA locking_mode = EXCLUSIVE", NULL, NULL, NULL);
-        if (rc == SQLITE_OK)
-            rc = query_is_wal(s, &is_wal);
-        if (rc == SQLITE_OK && !is_wal)
-            return open_failed(o, HF_E_IO, "SQLite refuses WAL mode here");
-    }
-    snprintf(sql, sizeof sql,
-             "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = %u;"
-             "PRAGMA cache_size = -%" PRIu64 "; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY;"
-             "PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF",
-             WAL_KEEP_BYTES, (config->page_cache_bytes ? config->page_cache_bytes : 16u << 20) / 1024);
-    if (rc == SQLITE_OK)
-        rc = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
-    if (rc == SQLITE_OK && is_new) {
-        rc = sqlite3_exec(s->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
-        if (rc == SQLITE_OK)
-            rc = sqlite3_exec(s->db, schema_sql, NULL, NULL, NULL);
-        if (rc == SQLITE_OK)
-            rc = sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL);
-    }
-    if (rc != SQLITE_OK)
-        return open_failed_sqlite(o, rc,
-                                  is_new ? "cannot create the state database" : "cannot open the state database");
-    sqlite3_wal_hook(s->db, remember_wal_pages, s);
-    return 0;
-}
-
-static bool read_fixed(sqlite3_stmt *st, int column, uint8_t out[16])
-{
-    const void *p = sqlite3_column_blob(st, column);
-
-    if (sqlite3_column_bytes(st, column) != 16)
-        return false;
-    memcpy(out, p, 16);
-    return true;
-}
-
-static int read_meta(const struct opening *o)
-{
-    struct hf_store *s = o->s;
-    sqlite3_stmt *st = NULL;
-    int rc =
-        sqlite3_prepare_v2(s->db,
-                           "SELECT digest_version, applied_index, applied_term, log_time_ms, configuration_index, "
-                           "configuration, digest, history, key_count, expiring_count, key_seed FROM meta WHERE id = 1",
-                           -1, &st, NULL);
-    int err = 0;
-
-    if (rc != SQLITE_OK)
-        return open_failed_sqlite(o, (rc & 0xff) == SQLITE_ERROR ? SQLITE_CORRUPT : rc, "cannot read table meta");
-    rc = sqlite3_step(st);
-    if (rc == SQLITE_DONE) {
-        err = open_failed(o, HF_E_CORRUPT, "the row of table meta is missing");
-    } else if (rc != SQLITE_ROW) {
-        err = open_failed_sqlite(o, rc, "cannot read table meta");
-    } else if (sqlite3_column_int(st, 0) > STORE_DIGEST_VERSION) {
-        err = open_failed(o, HF_E_VERSION, "its digest is of a newer release's kind; start the newer release");
-    } else if (!read_fixed(st, 6, s->meta.digest) || !read_fixed(st, 7, s->meta.history)) {
-        err = open_failed(o, HF_E_CORRUPT, "the row of table meta is damaged");
-    } else {
-        s->meta.applied_index = (uint64_t)sqlite3_column_int64(st, 1);
-        s->meta.applied_term = (uint64_t)sqlite3_column_int64(st, 2);
-        s->meta.log_time_ms = sqlite3_column_int64(st, 3);
-        s->meta.configuration_index = (uint64_t)sqlite3_column_int64(st, 4);
-        hf_buf_put(&s->configuration, sqlite3_column_blob(st, 5), (size_t)sqlite3_column_bytes(st, 5));
-        s->meta.configuration = hf_buf_slice(&s->configuration);
-        s->meta.keys = (uint64_t)sqlite3_column_int64(st, 8);
-        s->keys_expiring = (uint64_t)sqlite3_column_int64(st, 9);
-        s->key_seed = (uint64_t)sqlite3_column_int64(st, 10);
-        s->digest[0] = hf_load_u64(s->meta.digest);
-        s->digest[1] = hf_load_u64(s->meta.digest + 8);
-    }
-    sqlite3_finalize(st);
-    return err;
-}
-
-static void register_stats(struct hf_store *s, struct hf_stats *st)
-{
-    s->stats.commit_us = hf_stats_histogram(st, "store_commit_us", NULL, "Write-back and commit of the state database");
-    s->stats.writeback_us = hf_stats_histogram(st, "store_writeback_us", NULL, "One run of writing dirty rows back");
-    s->stats.checkpoint_us = hf_stats_histogram(st, "store_checkpoint_us", NULL, "Checkpoint of the WAL");
-    s->stats.dirty_bytes = hf_stats_gauge(st, "store_dirty_bytes", NULL, "Changes not yet committed, in bytes");
-    s->stats.cache_bytes = hf_stats_gauge(st, "store_cache_bytes", NULL, "Memory of the row cache");
-    s->stats.cache_rows = hf_stats_gauge(st, "store_cache_rows", NULL, "Rows in the row cache");
-    s->stats.wal_bytes = hf_stats_gauge(st, "store_wal_bytes", NULL, "Bytes in the WAL not yet checkpointed");
-    s->stats.database_bytes = hf_stats_gauge(st, "store_database_bytes", NULL, "Size of the state database");
-    s->stats.keys = hf_stats_gauge(st, "keyspace_keys", NULL, "Keys present");
-    s->stats.hits = hf_stats_counter(st, "store_cache_hits_total", NULL, "Row lookups answered by the row cache");
-    s->stats.misses = hf_stats_counter(st, "store_cache_misses_total", NULL, "Row lookups that asked the database");
-    s->stats.expired = hf_stats_counter(st, "keyspace_expired_total", NULL, "Keys deleted because they expired");
-    s->stats.rows_written = hf_stats_counter(st, "store_rows_written_total", NULL, "Rows written to the database");
-}
-
 void store_update_gauges(struct hf_store *s)
 {
     hf_gauge_set(s->stats.dirty_bytes, (int64_t)hf_store_dirty_bytes(s));
@@ -768,104 +536,6 @@ void store_update_gauges(struct hf_store *s)
     hf_gauge_set(s->stats.wal_bytes, (int64_t)s->wal_pages * (STORE_PAGE_BYTES + 24));
     hf_gauge_set(s->stats.database_bytes, (int64_t)(s->database_pages * STORE_PAGE_BYTES));
     hf_gauge_set(s->stats.keys, (int64_t)s->meta.keys);
-}
-
-static void release(struct hf_store *s)
-{
-    for (unsigned i = 0; i < STMT_N; i++)
-        sqlite3_finalize(s->stmt[i]);
-    sqlite3_close(s->db);
-    cache_free(&s->cache);
-    row_free(s->loaded);
-    hf_buf_free(&s->scratch);
-    hf_buf_free(&s->configuration);
-    hf_buf_free(&s->durable_configuration);
-    if (s->own_stats)
-        hf_stats_free(s->own_stats);
-    hf_free(s->path);
-    hf_free(s);
-}
-
-static int open_database(const struct opening *o, const struct hf_store_config *config)
-{
-    struct hf_store *s = o->s;
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
-    int rc = sqlite3_open_v2(config->path, &s->db, flags, config->vfs);
-    bool is_new = false;
-    int64_t pages = 0;
-    int err;
-
-    if (rc != SQLITE_OK)
-        return open_failed_sqlite(o, rc, "cannot open the state database");
-    sqlite3_busy_timeout(s->db, BUSY_TIMEOUT_MS);
-    err = identify(o, &is_new);
-    if (err == 0)
-        err = configure(o, config, is_new);
-    if (err == 0)
-        err = read_meta(o);
-    if (err != 0)
-        return err;
-    for (unsigned i = 0; i < STMT_N; i++) {
-        rc = sqlite3_prepare_v3(s->db, stmt_sql[i], -1, SQLITE_PREPARE_PERSISTENT, &s->stmt[i], NULL);
-        if (rc != SQLITE_OK) /* a table or column that must be there is not */
-            return open_failed_sqlite(o, (rc & 0xff) == SQLITE_ERROR ? SQLITE_CORRUPT : rc, "unexpected schema");
-    }
-    rc = query_int(s, stmt_sql[STMT_PAGES], &pages);
-    s->database_pages = (uint64_t)pages;
-    if (rc == SQLITE_OK)
-        rc = query_int(
-            s, "SELECT ifnull((SELECT expires_at FROM keys WHERE expires_at > 0 ORDER BY expires_at LIMIT 1), 0)",
-            &s->db_due_ms);
-    if (rc != SQLITE_OK)
-        return open_failed_sqlite(o, rc, "cannot read the state database");
-    return 0;
-}
-
-int hf_store_open(const struct hf_store_config *config, struct hf_stats *stats, struct hf_store **out, char *why,
-                  size_t why_size)
-{
-    struct hf_store *s = hf_calloc(1, sizeof *s);
-    struct opening o = {s, why, why_size};
-    int err;
-
-    *out = NULL;
-    s->path = hf_strdup(config->path);
-    s->cache_bytes_max = config->cache_bytes_max ? config->cache_bytes_max : 48u << 20;
-    s->dirty_bytes_max = config->dirty_bytes_max ? config->dirty_bytes_max : 16u << 20;
-    s->group_mask = (1ull << STORE_GROUP_BITS) - 1;
-    if (!stats)
-        stats = s->own_stats = hf_stats_new();
-    register_stats(s, stats);
-    cache_init(&s->cache);
-    err = open_database(&o, config);
-    if (err != 0) {
-        release(s);
-        return err;
-    }
-    copy_meta(&s->durable_meta, &s->durable_configuration, &s->meta);
-    store_update_gauges(s);
-    *out = s;
-    return 0;
-}
-
-void hf_store_close(struct hf_store *s)
-{
-    if (!s)
-        return;
-    if (s->err == 0 && hf_store_commit(s) != 0)
-        HF_LOG_ERROR("store", "last commit failed", "error=\"%s\"", s->err_text);
-    hf_store_abandon(s);
-}
-
-void hf_store_abandon(struct hf_store *s)
-{
-    if (!s)
-        return;
-    for (unsigned i = 0; i < STMT_N; i++)
-        sqlite3_reset(s->stmt[i]);
-    if (!sqlite3_get_autocommit(s->db))
-        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
-    release(s);
 }
 
 int hf_store_check(struct hf_store *s, char *why, size_t why_size)
@@ -877,8 +547,8 @@ int hf_store_check(struct hf_store *s, char *why, size_t why_size)
         int rc = sqlite3_step(st);
         const char *text = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : sqlite3_errmsg(s->db);
         if (rc != SQLITE_ROW || !text || strcmp(text, "ok") != 0) {
-            err = HF_E_CORRUPT;
-            snprintf(why, why_size, "%s: %s", s->path, text ? text : "quick_check gave nothing");
+            struct refusal r = {s->path, s->db, true, why, why_size};
+            err = store_refuse(&r, HF_E_CORRUPT, text ? text : "quick_check gave nothing");
         }
     } else {
         snprintf(why, why_size, "%s: %s", s->path, s->err ? s->err_text : sqlite3_errmsg(s->db));

@@ -2,8 +2,12 @@
  *
  *   store.c     the seam: entries, rows, digest, history, counters
  *   cache.c     the row cache: hash table, dirty lists, heap of expiries, eviction
- *   db.c        SQLite: opening, schema, errors, transactions, write-back, checkpoints
- *   visit.c     scan order, random keys, expiry */
+ *   db.c        SQLite: statements, errors, transactions, write-back, checkpoints
+ *   open.c      opening and closing, the schema, refusals
+ *   settings.c  the replicated settings
+ *   visit.c     scan order, random keys, expiry
+ *   copy.c      online copies
+ *   rest.c      files that nobody has open: looking, verifying, another configuration */
 #ifndef HF_STORE_INTERNAL_H
 #define HF_STORE_INTERNAL_H
 
@@ -154,8 +158,40 @@ enum stmt {
     STMT_CLEAR,
     STMT_META,
     STMT_PAGES,
+    STMT_SETTING_PUT,
+    STMT_SETTING_DELETE,
     STMT_ALL, /* every row, for the digest check */
     STMT_N,
+};
+
+/* Table `settings`, all of it, in byte order of the names. Summand of the digest: XXH3-128 with seed
+ * STORE_SETTING_SEED of (u32 length of the name, name, value). */
+struct setting {
+    struct hf_slice name, value; /* one block, which name.ptr owns */
+    uint64_t digest[2];
+};
+
+struct settings {
+    struct setting *at;
+    unsigned n;
+    uint64_t digest[2]; /* sum of the summands */
+};
+
+/* The row of table meta. */
+struct facts {
+    struct hf_store_meta meta; /* its configuration points into `configuration` */
+    struct hf_buf configuration;
+    uint64_t keys_expiring;
+    uint64_t key_seed;
+};
+
+/* Where a refusal to open a file goes. */
+struct refusal {
+    const char *path;
+    sqlite3 *db;
+    bool is_node; /* the file is a node's state: damage is repaired with a command, which the text ends with */
+    char *why;
+    size_t why_size;
 };
 
 struct hf_store {
@@ -178,7 +214,8 @@ struct hf_store {
 
     struct hf_store_meta meta, durable_meta;
     struct hf_buf configuration, durable_configuration;
-    uint64_t digest[2]; /* running sums; meta.digest is their encoding */
+    struct settings settings;
+    uint64_t digest[2]; /* running sums, settings included; meta.digest is their encoding */
     uint64_t keys_expiring;
     int64_t db_due_ms; /* no row in the database expires before this; 0 = none expires */
 
@@ -195,6 +232,7 @@ struct hf_store {
     } stats;
 };
 
+#define STORE_SETTING_SEED   0x73657474696e6773ull
 #define STORE_KEY_SEED       0x486f6c6466617374ull /* until the first entry brings the cluster's own */
 #define STORE_PAGE_BYTES     4096u
 #define STORE_GROUP_BITS     43u /* of the key's hash: the scan position */
@@ -246,6 +284,36 @@ void store_make_room(struct hf_store *s, const struct row *keep);
 /* Row that expires first in the database after `after_ms`; 0 = none. */
 int64_t store_query_due(struct hf_store *s, int64_t after_ms);
 void store_update_gauges(struct hf_store *s);
+/* Prepares all statements. SQLite's code. */
+int store_prepare(struct hf_store *s);
+void store_copy_meta(struct hf_store_meta *to, struct hf_buf *bytes, const struct hf_store_meta *from);
+/* The hf_err for an SQLite code. */
+int store_translate(int sqlite_rc);
+
+/* ---- looking at a database that is being opened ------------------------------------------------------ */
+
+#define STORE_WAL_KEEP_BYTES  (32u << 20) /* a WAL file larger than this is cut off after its checkpoint */
+#define STORE_BUSY_TIMEOUT_MS 2000        /* someone looks at the live file, against advice */
+
+/* Write the text, return err. */
+int store_refuse(const struct refusal *r, int err, const char *what);
+int store_refuse_sqlite(const struct refusal *r, int sqlite_rc, const char *doing);
+/* "; repair it with: ..." for a node's database, with the folder that it is in. */
+void store_repair_advice(const char *path, char *out, size_t size);
+/* The first column of the first row, unchanged when there is none. SQLite's code. */
+int store_query_int(sqlite3 *db, const char *sql, int64_t *out);
+/* Is it ours, and of a schema that we know? is_new (may be NULL: then it may not be) = nothing is in it yet. */
+int store_identify(const struct refusal *r, bool *is_new);
+int store_read_facts(const struct refusal *r, struct facts *out);
+void store_free_facts(struct facts *f);
+
+/* ---- settings ---------------------------------------------------------------------------------------- */
+
+/* All of the table; none when a file of the first release has no such table. */
+int settings_load(const struct refusal *r, struct settings *out);
+void settings_free(struct settings *t);
+/* The feature level: setting "level" (decimal), 1 when it is absent. */
+int settings_level(const struct refusal *r, const struct settings *t, uint32_t *out);
 
 /* ---- bookkeeping shared by store.c and visit.c ------------------------------------------------------ */
 

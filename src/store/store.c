@@ -3,8 +3,9 @@
  * the cache until they are written back (db.c).
  *
  * Digest, version 1: the sum, modulo 2^64 in each half, of XXH3-128 over the canonical encoding (internal.h) of every
- * row present. A sum does not depend on the order, so it is kept up to date with one subtraction and one addition a
- * change. History: XXH3-128 of (previous history, XXH3-128 of the entry's bytes). */
+ * row present, and of a like hash of every setting (settings.c). A sum does not depend on the order, so it is kept up
+ * to date with one subtraction and one addition a change. History: XXH3-128 of (previous history, XXH3-128 of the
+ * entry's bytes). */
 #include "store/internal.h"
 
 #include "base/mem.h"
@@ -328,7 +329,7 @@ void hf_store_clear(struct hf_store *s)
         return;
     cache_free(&s->cache);
     cache_init(&s->cache);
-    s->digest[0] = s->digest[1] = 0;
+    memcpy(s->digest, s->settings.digest, sizeof s->digest); /* settings are not keys: they stay */
     s->meta.keys = s->keys_expiring = 0;
     s->db_due_ms = 0;
     s->written_rows += s->database_pages; /* every page changed hands: let the commit come soon */

@@ -28,6 +28,7 @@ struct hf_store_config {
     uint64_t cache_bytes_max;  /* row cache, clean and dirty rows together (default 48 MiB) */
     uint64_t dirty_bytes_max;  /* write-back starts at this many dirty bytes (default 16 MiB) */
     uint64_t page_cache_bytes; /* SQLite's (default 16 MiB) */
+    uint32_t level_max;        /* the feature level this release knows: a state above is refused (0 = no check) */
 };
 
 /* Kept in the database itself, in the same transaction as the rows. */
@@ -42,8 +43,9 @@ struct hf_store_meta {
     uint64_t keys;                 /* rows present, dead but not yet deleted ones included */
 };
 
-/* Opens or creates. HF_E_CORRUPT (quick check of the header and meta failed), HF_E_VERSION (newer schema),
- * HF_E_IO, HF_E_NOSPC, HF_E_LOCKED; `why` says which file, what is known and what to do. */
+/* Opens or creates. HF_E_CORRUPT (quick check of the header and meta failed), HF_E_VERSION (newer schema or feature
+ * level), HF_E_IO, HF_E_NOSPC, HF_E_LOCKED; `why` says which file, what is known and what to do. The time it takes
+ * depends on the WAL, which is bounded, and not on the size of the state. */
 HF_MUST_CHECK int hf_store_open(const struct hf_store_config *config, struct hf_stats *stats, struct hf_store **out,
                                 char *why, size_t why_size);
 /* Commits what is pending (unless poisoned), checkpoints and closes. */
@@ -115,7 +117,8 @@ bool hf_store_random(struct hf_store *s, uint64_t rnd, struct hf_slice *key);
 /* ---- settings ------------------------------------------------------------------------------------ */
 
 /* Replicated settings: a few named values that are the same on every node, part of the digest (an empty table changes
- * nothing in it). Names are short words ("level", "config.heartbeat-ms"). Written between begin and end only. */
+ * nothing in it). Names are short words ("level", "config.heartbeat-ms"). Written between begin and end only; copied;
+ * larger or more ones must be refused before they are proposed. hf_store_clear leaves them alone. */
 #define HF_SETTING_NAME_MAX  64u
 #define HF_SETTING_VALUE_MAX 4096u
 #define HF_SETTINGS_MAX      256u
@@ -132,7 +135,7 @@ void hf_store_setting_visit(struct hf_store *s, void (*cb)(void *data, struct hf
 struct hf_store_info {
     struct hf_store_meta meta; /* its configuration points into `configuration` */
     struct hf_buf configuration;
-    uint32_t level;      /* setting "level", 1 when absent */
+    uint32_t level;      /* setting "level" (decimal digits), 1 when absent */
     uint64_t file_bytes; /* of the main file */
 };
 void hf_store_info_free(struct hf_store_info *info);

@@ -276,9 +276,21 @@ unsigned hf_store_expire(struct hf_store *s, unsigned n_max)
 
 bool hf_store_digest_is_right(struct hf_store *s)
 {
-    uint64_t sum[2] = {0, 0}, keys = 0, expiring = 0;
+    struct refusal refusal = {s->path, s->db, true, s->err_text, sizeof s->err_text};
+    struct settings settings = {0};
+    uint64_t sum[2], keys = 0, expiring = 0;
+    int err;
 
     store_flush_all(s);
+    if (s->err != 0)
+        return false;
+    err = settings_load(&refusal, &settings); /* what the database holds, not what memory does */
+    memcpy(sum, settings.digest, sizeof sum);
+    settings_free(&settings);
+    if (err != 0) {
+        hf_store_fail(s, err, s->err_text);
+        return false;
+    }
     if (!store_stmt(s, STMT_ALL))
         return false;
     while (store_step(s, STMT_ALL)) {
