@@ -5,7 +5,8 @@
  * DIR/identity:
  *   u32  magic 0x44494648 ("HFID")
  *   u16  version (1 or 2)
- *   u16  flags: bit 0 = formed; version 2 also: bit 1 = joining, bit 2 = wants a vote, bit 3 = removed; others 0
+ *   u16  flags: bit 0 = formed; version 2 also: bit 1 = joining, bit 2 = wants a vote, bit 3 = removed,
+ *                             bits 4 and 5 = an offline command that did not finish (enum hf_unfinished); others 0
  *   u64  node id                not 0, except while joining
  *   u64  store id               not 0; random, made once for this directory (R19)
  *   16   cluster id             all zero = not known yet (joining)
@@ -46,6 +47,8 @@
 #define FLAG_JOINING       2u
 #define FLAG_WANTS_VOTE    4u
 #define FLAG_REMOVED       8u
+#define FLAG_UNFINISHED    0x30u
+#define UNFINISHED_SHIFT   4
 #define FLAG_PENDING       1u
 #define NAME_BYTES         (1 + HF_MEMBER_NAME_BYTES)
 #define IDENTITY_BYTES_MAX (64u + HF_MEMBERS_MAX * (8 + 8 + 2 + 256 + NAME_BYTES) + 2 * NAME_BYTES)
@@ -420,12 +423,13 @@ static bool read_identity(struct hf_reader *in, uint16_t version, uint16_t flags
     uint16_t known = FLAG_FORMED;
 
     if (version >= 2)
-        known |= FLAG_JOINING | FLAG_WANTS_VOTE | FLAG_REMOVED;
+        known |= FLAG_JOINING | FLAG_WANTS_VOTE | FLAG_REMOVED | FLAG_UNFINISHED;
     memset(id, 0, sizeof(*id));
     id->is_formed = (flags & FLAG_FORMED) != 0;
     id->is_joining = (flags & FLAG_JOINING) != 0;
     id->wants_vote = (flags & FLAG_WANTS_VOTE) != 0;
     id->is_removed = (flags & FLAG_REMOVED) != 0;
+    id->unfinished = (enum hf_unfinished)((flags & FLAG_UNFINISHED) >> UNFINISHED_SHIFT);
     id->node_id = hf_read_u64(in);
     id->store_id = hf_read_u64(in);
     read_fixed(in, id->cluster_id, sizeof(id->cluster_id));
@@ -444,7 +448,7 @@ static bool read_identity(struct hf_reader *in, uint16_t version, uint16_t flags
     return hf_reader_done(in);
 }
 
-int hf_identity_load(struct hf_fs *fs, const char *dir, struct hf_identity *out, char *why, size_t why_size)
+int hf_identity_load_unfinished(struct hf_fs *fs, const char *dir, struct hf_identity *out, char *why, size_t why_size)
 {
     struct hf_identity id;
     struct hf_reader in;
@@ -465,9 +469,38 @@ int hf_identity_load(struct hf_fs *fs, const char *dir, struct hf_identity *out,
     return rc;
 }
 
+int hf_identity_load(struct hf_fs *fs, const char *dir, struct hf_identity *out, char *why, size_t why_size)
+{
+    int rc = hf_identity_load_unfinished(fs, dir, out, why, why_size);
+
+    if (rc != 0)
+        return rc;
+    switch (out->unfinished) {
+    case HF_UNFINISHED_NONE:
+        return 0;
+    case HF_UNFINISHED_RECOVER:
+        snprintf(why, why_size,
+                 "%s: a recovery was begun here and did not finish; finish it: holdfast recover --dir %s", dir, dir);
+        break;
+    case HF_UNFINISHED_REJOIN:
+        snprintf(why, why_size,
+                 "%s: a repair was begun here and did not finish; finish it: holdfast repair --dir %s --from-peers",
+                 dir, dir);
+        break;
+    case HF_UNFINISHED_CREATE:
+        snprintf(why, why_size,
+                 "%s: a backup was being restored here and that did not finish; do it again: holdfast restore FILE "
+                 "--dir %s",
+                 dir, dir);
+        break;
+    }
+    return HF_E_AGAIN;
+}
+
 static uint16_t version_for(const struct hf_identity *id)
 {
-    if (id->is_joining || id->wants_vote || id->is_removed || id->name[0] != '\0' || id->replaces[0] != '\0')
+    if (id->is_joining || id->wants_vote || id->is_removed || id->name[0] != '\0' || id->replaces[0] != '\0' ||
+        id->unfinished != HF_UNFINISHED_NONE)
         return 2;
     for (uint32_t i = 0; i < id->n_members; i++) {
         if (id->members[i].name[0] != '\0')
@@ -488,6 +521,7 @@ int hf_identity_save(struct hf_fs *fs, const char *dir, const struct hf_identity
     flags |= id->is_joining ? FLAG_JOINING : 0;
     flags |= id->wants_vote ? FLAG_WANTS_VOTE : 0;
     flags |= id->is_removed ? FLAG_REMOVED : 0;
+    flags |= (uint16_t)((unsigned)id->unfinished << UNFINISHED_SHIFT);
     hf_buf_put_u32(&b, IDENTITY_MAGIC);
     hf_buf_put_u16(&b, version);
     hf_buf_put_u16(&b, flags);

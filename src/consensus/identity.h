@@ -26,6 +26,10 @@ struct hf_member {
     char name[HF_MEMBER_NAME_BYTES + 1]; /* letters, digits, . _ -; "" = none given: shown as the id in digits */
 };
 
+/* An offline command (offline.h) that is changing this directory: written before its first change and taken back after
+ * its last. Such a directory does not start. */
+enum hf_unfinished { HF_UNFINISHED_NONE = 0, HF_UNFINISHED_RECOVER, HF_UNFINISHED_REJOIN, HF_UNFINISHED_CREATE };
+
 struct hf_identity {
     uint64_t node_id;
     uint64_t store_id;
@@ -41,11 +45,16 @@ struct hf_identity {
     bool wants_vote; /* joined to become a voter and is not one yet */
     bool is_removed; /* was a member and is none any more: must not start again */
     char replaces[HF_MEMBER_NAME_BYTES + 1]; /* joining in the place of this member (name or id), "" = of nobody */
+    enum hf_unfinished unfinished;
 };
 
-/* Reads DIR/identity. HF_E_NOENT: a new directory. HF_E_CORRUPT / HF_E_VERSION with `why`. */
+/* Reads DIR/identity. HF_E_NOENT: a new directory. HF_E_CORRUPT / HF_E_VERSION with `why`; HF_E_AGAIN: an offline
+ * command did not finish, `why` names it. */
 HF_MUST_CHECK int hf_identity_load(struct hf_fs *fs, const char *dir, struct hf_identity *out, char *why,
                                    size_t why_size);
+/* For the offline commands themselves: also gives one with `unfinished` set. */
+HF_MUST_CHECK int hf_identity_load_unfinished(struct hf_fs *fs, const char *dir, struct hf_identity *out, char *why,
+                                              size_t why_size);
 HF_MUST_CHECK int hf_identity_save(struct hf_fs *fs, const char *dir, const struct hf_identity *id);
 
 struct hf_marker {

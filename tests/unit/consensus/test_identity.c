@@ -78,6 +78,29 @@ START_TEST(test_identity_comes_back_as_saved)
 }
 END_TEST
 
+/* A directory that an offline command left half-way is refused with the command that ends it. */
+START_TEST(test_unfinished_directory_is_refused_by_name)
+{
+    static const char *const commands[] = {
+        [HF_UNFINISHED_RECOVER] = "holdfast recover --dir /data",
+        [HF_UNFINISHED_REJOIN] = "holdfast repair --dir /data --from-peers",
+        [HF_UNFINISHED_CREATE] = "holdfast restore FILE --dir /data",
+    };
+    struct hf_identity id = sample_identity(), back;
+
+    for (int what = HF_UNFINISHED_RECOVER; what <= HF_UNFINISHED_CREATE; what++) {
+        char why[512] = "";
+
+        id.unfinished = (enum hf_unfinished)what;
+        ck_assert_int_eq(hf_identity_save(fs, DIR, &id), 0);
+        ck_assert_int_eq(hf_identity_load(fs, DIR, &back, why, sizeof(why)), HF_E_AGAIN);
+        ck_assert_ptr_nonnull(strstr(why, commands[what]));
+        ck_assert_int_eq(hf_identity_load_unfinished(fs, DIR, &back, why, sizeof(why)), 0);
+        ck_assert_mem_eq(&id, &back, sizeof(id));
+    }
+}
+END_TEST
+
 /* What version 2 adds: names, joining without an id and a cluster, what is wanted and what is over. */
 static struct hf_identity joining_identity(void)
 {
@@ -312,7 +335,7 @@ static int load_changed_joining(size_t offset, uint64_t value, size_t len, size_
 START_TEST(test_version_2_that_makes_no_sense_is_damage)
 {
     ck_assert_int_eq(load_changed_joining(0, 0, 0, 0), 0);
-    ck_assert_int_eq(load_changed_joining(6, 0x10, 2, 0), HF_E_CORRUPT); /* no such flag */
+    ck_assert_int_eq(load_changed_joining(6, 0x40, 2, 0), HF_E_CORRUPT); /* no such flag */
     ck_assert_int_eq(load_changed_joining(6, 0xf, 2, 0), 0);
     ck_assert_int_eq(load_changed_joining(6, 0, 2, 0), HF_E_CORRUPT);   /* no member has the id 0 */
     ck_assert_int_eq(load_changed_joining(8, 5, 8, 0), 0);              /* a leader gave one */
@@ -614,6 +637,7 @@ Suite *identity_suite(void)
     tcase_add_test(files, test_identity_comes_back_as_saved);
     tcase_add_test(files, test_joining_identity_comes_back_as_saved);
     tcase_add_test(files, test_version_2_is_written_only_when_it_says_something);
+    tcase_add_test(files, test_unfinished_directory_is_refused_by_name);
     tcase_add_test(files, test_full_identity_fits);
     tcase_add_test(files, test_marker_comes_back_as_saved);
     tcase_add_test(files, test_every_damaged_byte_is_found);
