@@ -14,12 +14,20 @@ import urllib.error
 import urllib.request
 
 HOLDFASTD = os.environ.get("HOLDFASTD", "build/holdfastd")
+# The operators' tool is built beside the server.
+HOLDFAST = os.path.join(os.path.dirname(os.path.abspath(HOLDFASTD)), "holdfast")
+# Nothing of the caller's settings may change what the programs do.
+CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("HOLDFAST")}
 # Sanitized builds on a small machine are slow; deadlines are for hangs, not for speed.
 PATIENCE = float(os.environ.get("HF_TEST_PATIENCE", "30"))
 
 
 class ReplyError(Exception):
     """An error reply of the server."""
+
+
+class Skip(Exception):
+    """Raised by a test that cannot run here, with the reason."""
 
 
 class Conn:
@@ -127,30 +135,39 @@ def wait_for(what, condition, patience=PATIENCE):
 
 
 class Node:
-    def __init__(self, cluster, number):
-        self.cluster, self.number = cluster, number
+    """One server. `binary`, `extra` (arguments) and `env` may be changed between two starts. A node with `join` is
+    started with --join and --name instead of an id and the list of members."""
+
+    def __init__(self, cluster, number, name=None, join=None, extra=()):
+        self.cluster, self.number, self.name, self.join = cluster, number, name or str(number), join
         self.port = cluster.base + number - 1
         self.peer_port = self.port + 10000
         self.http_port = self.port + 1000
         self.dir = os.path.join(cluster.dir, f"node{number}")
         self.log = os.path.join(cluster.dir, f"node{number}.log")
+        self.binary, self.extra, self.env = cluster.binary or HOLDFASTD, list(extra), {}
         self.proc = None
 
     def command(self, *extra):
-        return [HOLDFASTD, "--id", str(self.number), "--listen", f"127.0.0.1:{self.port}",
+        who = ["--id", str(self.number), "--peers", self.cluster.peers]
+        if self.join is not None:
+            who = ["--name", self.name] + (["--join", self.join] if self.join else [])
+        return [self.binary, *who, "--listen", f"127.0.0.1:{self.port}",
                 "--peer-listen", f"127.0.0.1:{self.peer_port}", "--http-listen", f"127.0.0.1:{self.http_port}",
-                "--peers", self.cluster.peers, "--dir", self.dir, *self.cluster.extra, *extra]
+                "--dir", self.dir, *self.cluster.extra, *self.extra, *extra]
 
-    def start(self, *extra):
+    def start(self, *extra, env=None):
+        """env: for this process only, on top of self.env."""
         assert self.proc is None or self.proc.poll() is not None
         with open(self.log, "ab") as log:
-            self.proc = subprocess.Popen(self.command(*extra), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            self.proc = subprocess.Popen(self.command(*extra), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                         env={**CLEAN, **self.env, **(env or {})})
         return self
 
     def run(self, *extra, patience=PATIENCE):
         """Start and wait for the end: (exit code, what it said)."""
         p = subprocess.run(self.command(*extra), capture_output=True, text=True, timeout=patience,
-                           stdin=subprocess.DEVNULL)
+                           stdin=subprocess.DEVNULL, env={**CLEAN, **self.env})
         return p.returncode, p.stdout + p.stderr
 
     def alive(self):
@@ -164,6 +181,10 @@ class Node:
         """SIGTERM; the exit code."""
         self.proc.terminate()
         return self.proc.wait(PATIENCE)
+
+    def wait_end(self, patience=PATIENCE):
+        """The exit code of a node that ends by itself; negative: the signal."""
+        return self.proc.wait(patience)
 
     def pause(self):
         self.proc.send_signal(signal.SIGSTOP)
@@ -185,6 +206,26 @@ class Node:
         text = self.call("INFO", section).decode()
         return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
 
+    def members(self):
+        """HF.MEMBER LIST as this node knows it: {name: {field: value}}."""
+        rows = []
+        for row in self.call("HF.MEMBER", "LIST"):
+            pairs = list(row.items()) if isinstance(row, dict) else list(zip(row[::2], row[1::2]))
+            rows.append({k.decode(): v.decode() if isinstance(v, bytes) else v for k, v in pairs})
+        return {row["name"]: row for row in rows}
+
+    def is_ready(self):
+        return self.http("/readyz")[0] == 200
+
+    def wait_ready(self, patience=PATIENCE):
+        wait_for(f"node {self.name} to be ready", self.is_ready, patience)
+        return self
+
+    def rss(self):
+        """Bytes of memory in use."""
+        with open(f"/proc/{self.proc.pid}/status", encoding="ascii") as f:
+            return next(int(line.split()[1]) << 10 for line in f if line.startswith("VmRSS:"))
+
     def http(self, path):
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=PATIENCE) as r:
@@ -196,15 +237,39 @@ class Node:
         with open(self.log, encoding="utf-8", errors="replace") as f:
             return f.read()
 
+    def log_size(self):
+        return os.path.getsize(self.log)
+
+    def log_since(self, size):
+        with open(self.log, "rb") as f:
+            f.seek(size)
+            return f.read().decode("utf-8", "replace")
+
+
+def tool(*args, patience=PATIENCE * 4, env=None):
+    """The program holdfast: (exit code, output, errors)."""
+    p = subprocess.run([HOLDFAST, *map(str, args)], capture_output=True, text=True, timeout=patience,
+                       stdin=subprocess.DEVNULL, env={**CLEAN, **(env or {})})
+    return p.returncode, p.stdout, p.stderr
+
+
+def at(node):
+    return ("--server", f"127.0.0.1:{node.port}")
+
 
 class Cluster:
-    def __init__(self, n=3, extra=(), dir=None):
-        self.n, self.extra = n, list(extra)
-        self.base = free_ports(n)
+    """n members of a list, and room for more nodes that join. binary: another server than $HOLDFASTD."""
+
+    def __init__(self, n=3, extra=(), dir=None, room=0, binary=None):
+        self.n, self.extra, self.binary = n, list(extra), binary
+        self.base = free_ports(n + room)
+        self.room = room
         self.owns_dir = dir is None
         self.dir = dir or tempfile.mkdtemp(prefix="holdfast-test-")
         self.peers = ",".join(f"{i}=127.0.0.1:{self.base + 10000 + i - 1}" for i in range(1, n + 1))
         self.nodes = [Node(self, i) for i in range(1, n + 1)]
+        self.former = []  # nodes that are no members any more
+        self.expects_fatal = False
 
     def __enter__(self):
         for node in self.nodes:
@@ -213,21 +278,22 @@ class Cluster:
         return self
 
     def __exit__(self, kind, value, trace):
-        for node in self.nodes:
+        everyone = self.nodes + self.former
+        for node in everyone:
             if node.alive():
                 node.resume()
                 node.kill()
-        complaints = [f"node {n.number}: {line}" for n in self.nodes if os.path.exists(n.log)
+        complaints = [f"node {n.number}: {line}" for n in everyone if os.path.exists(n.log)
                       for line in n.log_text().splitlines()
                       if "Sanitizer" in line or "runtime error:" in line or " FATAL " in line]
         if kind is not None:
-            for node in self.nodes:
+            for node in everyone:
                 if os.path.exists(node.log):
                     print(f"--- log of node {node.number}, last lines", file=sys.stderr)
                     print("\n".join(node.log_text().splitlines()[-25:]), file=sys.stderr)
         elif self.owns_dir:
             shutil.rmtree(self.dir, ignore_errors=True)
-        if kind is None and complaints and not getattr(self, "expects_fatal", False):
+        if kind is None and complaints and not self.expects_fatal:
             raise AssertionError("a node complained: " + complaints[0])
 
     def node(self, number):
@@ -236,20 +302,41 @@ class Cluster:
     def up(self):
         return [n for n in self.nodes if n.alive()]
 
+    def add(self, name, extra=(), through=None, start=True):
+        """A node that joins by the members' peer addresses; not waited for."""
+        number = 1 + max(n.number for n in self.nodes + self.former)
+        assert number <= self.n + self.room, "make more room"
+        join = ",".join(f"127.0.0.1:{n.peer_port}" for n in (through or self.up()))
+        node = Node(self, number, name, join, extra)
+        self.nodes.append(node)
+        return node.start() if start else node
+
+    def forget(self, node):
+        """It is no member any more."""
+        self.nodes.remove(node)
+        self.former.append(node)
+
     def leader(self, among=None):
         """The node that leads and answers a linearizable read."""
         def find():
             for n in among or self.up():
-                if n.info()["raft_state"] == "leader":
-                    n.call("GET", "no-such-key")
-                    return n
+                try:
+                    if n.info()["raft_state"] == "leader":
+                        n.call("GET", "no-such-key")
+                        return n
+                except (OSError, ReplyError):
+                    continue
             return None
         return wait_for("a leader", find)
 
-    def same_digest(self):
+    def followers(self):
+        leader = self.leader()
+        return [n for n in self.up() if n is not leader]
+
+    def same_digest(self, nodes=None):
         """All nodes reach the same applied index with the same digest."""
         def compare():
-            infos = [n.info() for n in self.nodes]
+            infos = [n.info() for n in nodes or self.nodes]
             if len({i["raft_applied_index"] for i in infos}) != 1:
                 return False
             digests = {i["raft_digest"] for i in infos}
@@ -354,6 +441,8 @@ def run_tests(tests):
             test()
             passed += 1
             print(f"ok   {test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)
+        except Skip as e:
+            print(f"skip {test.__name__}: {e}", flush=True)
         except Exception as e:  # noqa: BLE001 - a test may fail in any way
             import traceback
             traceback.print_exc()
