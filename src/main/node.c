@@ -35,6 +35,8 @@ static void fail(struct hf_node *node, int err, const char *why)
     if (node->has_failed)
         return;
     node->has_failed = true;
+    if (err == HF_E_NOSPC)
+        hf_space_give_up(node->space);
     if (node->config.on_failed)
         node->config.on_failed(node->config.failed_data, err, why);
 }
@@ -133,6 +135,7 @@ int hf_node_open(struct hf_env *env, const struct hf_node_config *config, struct
                                      .on_failed = on_consensus_failed};
     struct hf_state_events se = {
         .data = node, .on_durable = on_durable, .on_next_due = on_next_due, .on_failed = on_state_failed};
+    struct hf_space_config space = {.dir = config->consensus.dir, .free_bytes_min = config->free_bytes_min};
     struct hf_state_config sc = config->state;
     struct hf_store_meta meta;
     char *path;
@@ -145,6 +148,7 @@ int hf_node_open(struct hf_env *env, const struct hf_node_config *config, struct
     node->applied_gauge = hf_stats_gauge(stats, "applied_index", NULL, "Highest index applied to the state");
     node->durable_gauge = hf_stats_gauge(stats, "state_durable_index", NULL, "Highest index durable in SQLite");
 
+    hf_space_make_room(env, &space);
     rc = hf_consensus_open(env, &config->consensus, &ce, stats, &node->consensus, why, why_size);
     if (rc < 0)
         goto fail;
@@ -172,8 +176,7 @@ int hf_node_open(struct hf_env *env, const struct hf_node_config *config, struct
     if (meta.applied_index > 0 && meta.configuration.len > 0)
         hf_consensus_state_durable(node->consensus, meta.applied_index, meta.applied_term, meta.configuration_index,
                                    meta.configuration);
-    rc = hf_space_open(env, &(struct hf_space_config){.dir = node->dir, .free_bytes_min = config->free_bytes_min},
-                       node->consensus, node->dispatcher, stats, &node->space);
+    rc = hf_space_open(env, &space, node->consensus, node->dispatcher, stats, &node->space);
     if (rc < 0) {
         snprintf(why, why_size, "cannot start: %s", hf_strerror(rc));
         goto fail;
