@@ -142,6 +142,8 @@ struct hf_jrecovery {
 };
 
 HF_MUST_CHECK int hf_jrecover(struct hf_fs *fs, const char *dir, struct hf_jrecovery *r, char *why, size_t why_size);
+/* The same for the owner. */
+struct hf_journal_state hf_jrecovery_state(const struct hf_jrecovery *r);
 void hf_jrecovery_free(struct hf_jrecovery *r); /* what was not taken out of it */
 
 /* ---- journal.c ----------------------------------------------------------------------------------- */

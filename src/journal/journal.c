@@ -751,8 +751,10 @@ int hf_journal_open(struct hf_env *env, const struct hf_journal_config *config, 
         snprintf(why, why_size, "journal: cannot create %s: %s", j->dir, hf_strerror(rc));
     if (rc == HF_OK)
         rc = hf_jrecover(j->fs, j->dir, &r, why, why_size);
-    if (rc == HF_OK)
+    if (rc == HF_OK) {
+        *state = hf_jrecovery_state(&r);
         rc = open_files(j, &r, why, why_size);
+    }
     if (rc == HF_OK)
         rc = open_executors(j, why, why_size);
     hf_jrecovery_free(&r);
@@ -765,12 +767,7 @@ int hf_journal_open(struct hf_env *env, const struct hf_journal_config *config, 
     j->durable_index = j->next_index - 1;
     hf_jtail_init(&j->tail, j->next_index);
 
-    state->term = j->vote.term > r.last_term ? j->vote.term : r.last_term;
-    state->vote = j->vote.term == state->term ? j->vote.vote : 0;
-    state->first_index = hf_journal_first_index(j);
-    state->next_index = j->next_index;
-    state->torn_tail = r.torn;
-    if (r.torn)
+    if (state->torn_tail)
         HF_LOG_WARN("journal", "cut an unfinished write off the end of the log", "dir=%s next_index=%" PRIu64, j->dir,
                     j->next_index);
     hf_gauge_set(j->stat_reserve_bytes, (int64_t)j->prepare.ballast_bytes);

@@ -51,6 +51,13 @@ HF_MUST_CHECK int hf_journal_open(struct hf_env *env, const struct hf_journal_co
 /* Finishes what was submitted (waits for the disk), closes files. No callback afterwards. */
 void hf_journal_close(struct hf_journal *j);
 
+/* Read the journal in `dir` without changing anything: what hf_journal_open would find, then every entry as by
+ * hf_journal_scan. Blocking; any thread, while nobody has it open. Errors and `why` as hf_journal_open;
+ * HF_E_NOENT: there is no such directory. */
+HF_MUST_CHECK int hf_journal_look(struct hf_fs *fs, const char *dir, struct hf_journal_state *state,
+                                  int (*cb)(void *data, struct hf_log_entry *e), void *data, char *why,
+                                  size_t why_size);
+
 /* ---- writing ------------------------------------------------------------------------------------- */
 
 /* Append entries[0..n): index must continue the log (next_index). Takes a reference to each. All that waits

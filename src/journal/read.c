@@ -4,6 +4,8 @@
 #include "base/mem.h"
 #include "journal/internal.h"
 
+#include <stdio.h>
+
 #define WINDOW_BYTES (256u * 1024u)
 
 /* ---- walking one segment (blocking) -------------------------------------------------------------- */
@@ -108,12 +110,12 @@ int hf_jwalk_run(const struct hf_jwalk *w, int (*cb)(void *data, struct hf_log_e
 
 /* ---- the walk at start --------------------------------------------------------------------------- */
 
-int hf_journal_scan(struct hf_journal *j, uint64_t first, int (*cb)(void *data, struct hf_log_entry *e), void *data)
+static int scan(struct hf_fs *fs, const char *dir, struct hf_jsegment *const *segments, size_t n, uint64_t first,
+                int (*cb)(void *data, struct hf_log_entry *e), void *data)
 {
-    HF_ASSERT(j->tail.first == j->next_index); /* before the first append */
-    for (size_t i = 0; i < j->n_segments; i++) {
-        const struct hf_jsegment *s = j->segments[i];
-        struct hf_jwalk w = {.fs = j->fs, .dir = j->dir, .segment = s->id, .salt = s->salt};
+    for (size_t i = 0; i < n; i++) {
+        const struct hf_jsegment *s = segments[i];
+        struct hf_jwalk w = {.fs = fs, .dir = dir, .segment = s->id, .salt = s->salt};
         int rc;
 
         if (hf_jsegment_is_empty(s) || s->last_index < first)
@@ -127,6 +129,28 @@ int hf_journal_scan(struct hf_journal *j, uint64_t first, int (*cb)(void *data, 
             return rc;
     }
     return 0;
+}
+
+int hf_journal_scan(struct hf_journal *j, uint64_t first, int (*cb)(void *data, struct hf_log_entry *e), void *data)
+{
+    HF_ASSERT(j->tail.first == j->next_index); /* before the first append */
+    return scan(j->fs, j->dir, j->segments, j->n_segments, first, cb, data);
+}
+
+int hf_journal_look(struct hf_fs *fs, const char *dir, struct hf_journal_state *state,
+                    int (*cb)(void *data, struct hf_log_entry *e), void *data, char *why, size_t why_size)
+{
+    struct hf_jrecovery r = {0};
+    int rc = hf_jrecover(fs, dir, &r, why, why_size);
+
+    if (rc != HF_OK)
+        return rc;
+    *state = hf_jrecovery_state(&r);
+    rc = scan(fs, dir, r.segments, r.n, state->first_index, cb, data);
+    if (rc < 0)
+        snprintf(why, why_size, "journal: cannot read the entries in %s: %s", dir, hf_strerror(rc));
+    hf_jrecovery_free(&r);
+    return rc;
 }
 
 /* ---- asynchronous reads -------------------------------------------------------------------------- */

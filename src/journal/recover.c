@@ -19,6 +19,7 @@ struct head {
 struct walk {
     struct hf_fs *fs;
     const char *dir;
+    int owner_len; /* of the path that the journal's directory lies in: the data directory of the node */
     struct head *heads;
     size_t n_heads;
     struct hf_jrecovery *r;
@@ -29,8 +30,8 @@ struct walk {
 };
 
 #define WHAT_TO_DO                                                                                                     \
-    "Nothing was changed. Put the file back from a copy of this very node if there is one, else give the node up: "    \
-    "let another member replace it with an empty one"
+    "Nothing was changed. Put the file back from a copy of this very node if there is one, else let the node start "   \
+    "again from the other members: holdfast repair --dir %.*s --from-peers"
 
 static int refuse(struct walk *w, const struct head *h, uint64_t offset, const char *what)
 {
@@ -40,7 +41,7 @@ static int refuse(struct walk *w, const struct head *h, uint64_t offset, const c
     snprintf(w->why, w->why_size,
              "journal damaged: %s/%s at offset %" PRIu64 ": %s; entries below index %" PRIu64
              " are intact. " WHAT_TO_DO,
-             w->dir, name, offset, what, w->r->next_index);
+             w->dir, name, offset, what, w->r->next_index, w->owner_len, w->dir);
     return HF_E_CORRUPT;
 }
 
@@ -310,7 +311,7 @@ static int read_vote(struct walk *w, bool *missing)
         snprintf(w->why, w->why_size,
                  "journal damaged: both slots of %s are unreadable, so this node no longer knows how it voted. "
                  "" WHAT_TO_DO,
-                 path);
+                 path, w->owner_len, w->dir);
     else if (rc != HF_OK)
         snprintf(w->why, w->why_size, "journal: cannot read %s: %s", path, hf_strerror(rc));
     hf_free(path);
@@ -322,7 +323,8 @@ static int check_unfinished_creation(struct walk *w)
 {
     if (w->n_heads > 1 || (w->n_heads == 1 && w->heads[0].id != 1)) {
         snprintf(w->why, w->why_size,
-                 "journal damaged: %s/vote is missing, so this node no longer knows how it voted. " WHAT_TO_DO, w->dir);
+                 "journal damaged: %s/vote is missing, so this node no longer knows how it voted. " WHAT_TO_DO, w->dir,
+                 w->owner_len, w->dir);
         return HF_E_CORRUPT;
     }
     if (w->n_heads == 1) {
@@ -339,7 +341,7 @@ static int check_unfinished_creation(struct walk *w)
         if (has_more) {
             snprintf(w->why, w->why_size,
                      "journal damaged: %s/vote is missing, so this node no longer knows how it voted. " WHAT_TO_DO,
-                     w->dir);
+                     w->dir, w->owner_len, w->dir);
             return HF_E_CORRUPT;
         }
     }
@@ -357,7 +359,7 @@ static int check_no_hole(struct walk *w, size_t oldest)
             continue;
         hf_jseg_name(name, w->heads[i - 1].id + 1);
         snprintf(w->why, w->why_size, "journal damaged: %s/%s is missing, later segments are there. " WHAT_TO_DO,
-                 w->dir, name);
+                 w->dir, name, w->owner_len, w->dir);
         return HF_E_CORRUPT;
     }
     return HF_OK;
@@ -400,8 +402,8 @@ static int walk_all(struct walk *w)
     if (rc != HF_OK)
         return rc;
     if (r->n == 0) {
-        snprintf(w->why, w->why_size, "journal damaged: %s holds no segment with a readable batch. " WHAT_TO_DO,
-                 w->dir);
+        snprintf(w->why, w->why_size, "journal damaged: %s holds no segment with a readable batch. " WHAT_TO_DO, w->dir,
+                 w->owner_len, w->dir);
         return HF_E_CORRUPT;
     }
     r->last_term = w->max_term;
@@ -411,7 +413,10 @@ static int walk_all(struct walk *w)
 int hf_jrecover(struct hf_fs *fs, const char *dir, struct hf_jrecovery *r, char *why, size_t why_size)
 {
     struct walk w = {.fs = fs, .dir = dir, .r = r, .why = why, .why_size = why_size};
+    const char *slash = strrchr(dir, '/');
     int rc;
+
+    w.owner_len = slash != NULL && slash != dir ? (int)(slash - dir) : (int)strlen(dir);
 
     memset(r, 0, sizeof *r);
     r->next_index = 1;
@@ -420,6 +425,19 @@ int hf_jrecover(struct hf_fs *fs, const char *dir, struct hf_jrecovery *r, char 
     if (rc != HF_OK)
         hf_jrecovery_free(r);
     return rc;
+}
+
+struct hf_journal_state hf_jrecovery_state(const struct hf_jrecovery *r)
+{
+    struct hf_journal_state state = {.next_index = r->next_index, .torn_tail = r->torn};
+
+    state.term = r->vote.term > r->last_term ? r->vote.term : r->last_term;
+    state.vote = r->vote.term == state.term ? r->vote.vote : 0;
+    state.first_index = r->next_index;
+    for (size_t i = r->n; i-- > 0;)
+        if (!hf_jsegment_is_empty(r->segments[i]))
+            state.first_index = r->segments[i]->first_index;
+    return state;
 }
 
 void hf_jrecovery_free(struct hf_jrecovery *r)

@@ -62,11 +62,125 @@ static uint32_t digest(struct fixture *f)
     return crc;
 }
 
+struct look {
+    struct hf_journal_state state;
+    uint64_t next;
+    int rc;
+    char why[1024];
+};
+
+static int take_look_entry(void *data, struct hf_log_entry *e)
+{
+    struct look *l = data;
+
+    if (l->next != 0)
+        ck_assert_uint_eq(e->index, l->next);
+    ck_assert(fixture_entry_is_genuine(e));
+    l->next = e->index + 1;
+    return 0;
+}
+
+/* Looking changes nothing on disk; open must then find the same. */
+static struct look look_at(struct fixture *f)
+{
+    uint32_t before = digest(f);
+    struct look l = {0};
+
+    l.rc = hf_journal_look(f->env->fs, "/j", &l.state, take_look_entry, &l, l.why, sizeof l.why);
+    ck_assert_uint_eq(digest(f), before);
+    return l;
+}
+
+static void check_look(const struct look *l, const struct fixture *f, int rc)
+{
+    ck_assert_int_eq(l->rc, rc);
+    if (rc != HF_OK) {
+        ck_assert_str_eq(l->why, f->why);
+        return;
+    }
+    ck_assert_uint_eq(l->state.term, f->state.term);
+    ck_assert_uint_eq(l->state.vote, f->state.vote);
+    ck_assert_uint_eq(l->state.first_index, f->state.first_index);
+    ck_assert_uint_eq(l->state.next_index, f->state.next_index);
+    ck_assert_int_eq(l->state.torn_tail, f->state.torn_tail);
+    if (l->state.next_index > l->state.first_index)
+        ck_assert_uint_eq(l->next, l->state.next_index);
+    else
+        ck_assert_uint_eq(l->next, 0);
+}
+
+static void ignore_name(void *data, const char *name)
+{
+    (void)data;
+    (void)name;
+}
+
+/* Whatever a power loss left: a look changes nothing and sees what the next start finds. */
+START_TEST(look_sees_what_open_finds)
+{
+    int torn = 0, empty = 0;
+
+    for (uint64_t n = 1; n < 120; n++) {
+        struct fixture f;
+        struct look l;
+
+        fixture_init(&f, 500 + n, 16384);
+        hf_fake_fs_crash_at(f.disk, HF_FAKE_CHANGES, n, HF_FAKE_LOSS_EACH);
+        if (fixture_open(&f) == HF_OK) {
+            hf_journal_set_vote(f.journal, 1, 2);
+            for (int i = 0; i < 20 && !hf_fake_fs_is_dead(f.disk); i++) {
+                fixture_append(&f, 1, 7, 300);
+                fixture_run_ms(&f, 1);
+                if (i == 10)
+                    hf_journal_reset(f.journal, 500);
+            }
+        }
+        fixture_crash(&f, HF_FAKE_LOSS_NOTHING);
+        if (f.env->fs->list(f.env->fs, "/j", ignore_name, NULL) == HF_E_NOENT) {
+            ck_assert_int_eq(hf_journal_look(f.env->fs, "/j", &l.state, NULL, NULL, l.why, sizeof l.why), HF_E_NOENT);
+            fixture_free(&f);
+            continue;
+        }
+        l = look_at(&f);
+        check_look(&l, &f, fixture_open(&f));
+        torn += l.state.torn_tail;
+        empty += l.state.next_index == 1;
+        fixture_free(&f);
+    }
+    ck_assert_int_gt(torn, 0);
+    ck_assert_int_gt(empty, 0);
+}
+END_TEST
+
+/* The word about damage names the command that brings the node back, with the data directory. */
+START_TEST(damage_names_the_repair)
+{
+    struct fixture f;
+    struct hf_journal_state state;
+    struct hf_fs *fs;
+
+    fixture_init(&f, 1, 16384);
+    fs = f.env->fs;
+    f.config.dir = "/data/journal";
+    ck_assert_int_eq(fs->mkdir(fs, "/data"), 0);
+    fixture_must_open(&f);
+    fixture_append(&f, 1, 3, 10);
+    fixture_wait_durable(&f, 3);
+    fixture_close(&f);
+    ck_assert_int_eq(fs->unlink(fs, "/data/journal/vote"), 0);
+    ck_assert_int_eq(hf_journal_look(fs, "/data/journal", &state, NULL, NULL, f.why, sizeof f.why), HF_E_CORRUPT);
+    ck_assert_ptr_nonnull(strstr(f.why, "/data/journal/vote is missing"));
+    ck_assert_ptr_nonnull(strstr(f.why, "holdfast repair --dir /data --from-peers"));
+    fixture_free(&f);
+}
+END_TEST
+
 /* Open after one flipped bit: all of the log, or a refusal that names the file and touches nothing. */
 static bool open_flipped(const char *name, uint64_t offset, unsigned bit)
 {
     struct fixture f;
     char path[100];
+    struct look look;
     uint32_t before;
     bool refused;
     int rc;
@@ -75,7 +189,9 @@ static bool open_flipped(const char *name, uint64_t offset, unsigned bit)
     snprintf(path, sizeof path, "/j/%s", name);
     ck_assert(hf_fake_fs_flip_bit(f.disk, path, offset, bit));
     before = digest(&f);
+    look = look_at(&f);
     rc = fixture_open(&f);
+    check_look(&look, &f, rc);
     refused = rc != HF_OK;
     if (refused) {
         ck_assert_msg(rc == HF_E_CORRUPT, "%s+%lu: %s", name, offset, hf_strerror(rc));
@@ -329,6 +445,8 @@ Suite *damage_suite(void)
 
     tcase_set_timeout(t, 120);
     tcase_add_test(t, one_flipped_bit_is_refused_or_harmless);
+    tcase_add_test(t, look_sees_what_open_finds);
+    tcase_add_test(t, damage_names_the_repair);
     tcase_add_test(t, last_batch_before_publication_is_cut);
     tcase_add_test(t, missing_files_are_named);
     tcase_add_test(t, missing_vote_beside_entries_is_refused);
