@@ -6,6 +6,7 @@
  * handler cannot read, an error of the store) leaves a store that refuses to commit: the node stops and replays. */
 #include "apply/apply.h"
 
+#include "apply/internal.h"
 #include "base/assert.h"
 #include "base/mem.h"
 
@@ -39,7 +40,8 @@ static void result_reset(struct hf_apply_result *r, uint32_t n)
     }
 }
 
-/* All commands must be known: a node that is older than the entry stops before it applies half of it. */
+/* All commands must be known, and of a feature level that this release has (R26): a node that is older than the entry
+ * stops before it applies half of it. */
 static int check_ops(struct hf_entry_reader reader, const struct hf_log_entry *e, char *why, size_t why_size)
 {
     struct hf_slice payload;
@@ -47,6 +49,16 @@ static int check_ops(struct hf_entry_reader reader, const struct hf_log_entry *e
 
     while (hf_entry_next(&reader, &op, &payload)) {
         const struct hf_command *command = hf_command_by_op(op);
+        uint32_t level = command ? hf_command_level(command, payload) : 1;
+
+        if (level > HF_LEVEL_MAX) {
+            snprintf(why, why_size,
+                     "entry %" PRIu64 " raises the cluster to feature level %" PRIu32
+                     ", and this release supports levels up to %u: start a newer release on this data directory; the "
+                     "entry was not applied, so nothing is lost",
+                     e->index, level, HF_LEVEL_MAX);
+            return HF_E_VERSION;
+        }
         if (command && command->apply)
             continue;
         snprintf(why, why_size,
@@ -58,7 +70,7 @@ static int check_ops(struct hf_entry_reader reader, const struct hf_log_entry *e
 }
 
 static int apply_commands(struct hf_store *s, struct hf_entry_reader *reader, const struct hf_log_entry *e,
-                          struct hf_apply_result *result, char *why, size_t why_size)
+                          struct hf_apply_result *result, bool *are_settings_changed, char *why, size_t why_size)
 {
     struct hf_reply nobody = {.discard = true};
     struct hf_reply *out = result ? &result->replies : &nobody;
@@ -84,11 +96,21 @@ static int apply_commands(struct hf_store *s, struct hf_entry_reader *reader, co
             result->end[result->n++] = (uint32_t)out->buf.len;
         }
     }
+    if (cx.are_settings_changed)
+        *are_settings_changed = true;
     return 0;
 }
 
 int hf_apply_entry(struct hf_store *s, const struct hf_log_entry *e, struct hf_apply_result *result, char *why,
                    size_t why_size)
+{
+    bool are_settings_changed = false;
+
+    return hf_apply_entry_noting(s, e, result, &are_settings_changed, why, why_size);
+}
+
+int hf_apply_entry_noting(struct hf_store *s, const struct hf_log_entry *e, struct hf_apply_result *result,
+                          bool *are_settings_changed, char *why, size_t why_size)
 {
     const struct hf_store_meta *meta = hf_store_meta(s);
     struct hf_slice bytes = hf_slice(e->data, e->len);
@@ -122,7 +144,7 @@ int hf_apply_entry(struct hf_store *s, const struct hf_log_entry *e, struct hf_a
         hf_store_begin(s, e->index, e->term, reader.header.stamp_ms);
         hf_store_expire(s, HF_APPLY_EXPIRE_MAX);
         if (e->type == HF_ENTRY_COMMAND)
-            err = apply_commands(s, &reader, e, result, why, why_size);
+            err = apply_commands(s, &reader, e, result, are_settings_changed, why, why_size);
         else if (e->type == HF_ENTRY_CONFIGURATION)
             hf_store_set_configuration(s, e->index, bytes);
         if (err != 0) {

@@ -3,11 +3,20 @@
  * write-back and commits, asked for by the loop after the answers of a job are out, so that no answer waits for the
  * commit that its own entry made due. A large commit is prepared by several short jobs, with entries between them.
  *
+ * A swap is a job of its own, so its place in the queue is the moment when one database ends and the other begins. From
+ * the call on the loop counts itself to the new one: a commit of the old one that is still under way is told to nobody,
+ * because its index means nothing for the new database's log.
+ *
+ * Replicated settings travel as a list of all of them, made by a job that changed any; the loop compares it with the
+ * list before and tells the differences, before the answers of that job go out.
+ *
  * Who touches what: `store` and what the run functions use belong to the executor's thread between open and the end of
  * executor_close; all else is the loop's. A job carries everything between the two. */
 #include "apply/apply.h"
 
+#include "apply/internal.h"
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <inttypes.h>
@@ -18,7 +27,7 @@
 #define COMMIT_BYTES_MAX   (32ull << 20)
 #define WORK_BUDGET_US     3000u
 
-enum job_kind { JOB_ITEMS, JOB_WORK, JOB_COMMIT };
+enum job_kind { JOB_ITEMS, JOB_WORK, JOB_COMMIT, JOB_SWAP };
 
 /* An entry or a read, by the lowest bit of its address. */
 #define ITEM_IS_READ ((uintptr_t)1)
@@ -29,7 +38,8 @@ struct state_job {
     enum job_kind kind;
     uintptr_t *items;
     uint32_t n, cap;
-    uint64_t entry_bytes, last_index;
+    uint64_t database; /* which one it was meant for when it was given in: counts swaps */
+    struct hf_state_swap *swap;
     uint64_t submitted_ns;
     /* what the run found */
     uint32_t n_done;
@@ -37,8 +47,12 @@ struct state_job {
     char why[512];
     int64_t next_due_ms;
     bool wants_work, wants_commit, has_changes;
-    bool is_unfinished;           /* COMMIT: only a part was written back, another job goes on */
-    struct hf_store_meta durable; /* COMMIT: its configuration is in `configuration` */
+    bool is_unfinished;     /* COMMIT: only a part was written back, another job goes on */
+    bool is_swapped;        /* SWAP: it was done */
+    bool has_settings;      /* ITEMS, SWAP: `settings` and `level` are filled in */
+    struct hf_buf settings; /* as hf_settings_list writes them */
+    uint32_t level;
+    struct hf_store_meta meta; /* COMMIT: what is durable; SWAP: of the new database. Its configuration is in ... */
     struct hf_buf configuration;
     struct state_job *next; /* in the pool */
 };
@@ -49,8 +63,18 @@ struct hf_state {
     struct hf_executor *executor;
     uint64_t commit_interval_ms, commit_bytes_max;
 
-    struct hf_store *store; /* the executor's thread */
-    bool is_stopped;        /* the executor's thread: something failed, nothing more is run */
+    /* the executor's thread */
+    struct hf_store_config store_config; /* but for the path */
+    struct hf_stats *registry;
+    struct hf_store *store; /* NULL after a swap that failed */
+    bool is_stopped;        /* something failed, nothing more is run */
+
+    /* the loop's */
+    char *path, *vfs;
+    uint64_t database; /* counts swaps asked for */
+    uint32_t level;
+    struct hf_buf settings; /* as told, in the form of hf_settings_list */
+    bool are_settings_told; /* false: those of open are not yet */
 
     struct hf_task task;
     struct hf_timer commit_timer;
@@ -86,9 +110,10 @@ static struct state_job *job_new(struct hf_state *st, enum job_kind kind)
     j->job = (struct hf_job){.data = j, .run = run_job, .done = finish_job};
     j->kind = kind;
     j->n = j->n_done = 0;
-    j->entry_bytes = j->last_index = 0;
     j->err = 0;
-    j->is_unfinished = false;
+    j->is_unfinished = j->is_swapped = j->has_settings = false;
+    j->swap = NULL;
+    j->settings.len = 0;
     return j;
 }
 
@@ -106,7 +131,7 @@ static void job_push(struct state_job *j, uintptr_t item)
 static int run_entry(struct state_job *j, struct hf_state_entry *req)
 {
     struct hf_apply_result *result = req->wants_replies ? &req->result : NULL;
-    int err = hf_apply_entry(j->st->store, req->entry, result, j->why, sizeof j->why);
+    int err = hf_apply_entry_noting(j->st->store, req->entry, result, &j->has_settings, j->why, sizeof j->why);
 
     hf_counter_add(j->st->stats.entries, 1);
     if (result)
@@ -152,12 +177,21 @@ static void run_items(struct state_job *j)
         if (j->err != 0)
             break;
     }
+    if (j->has_settings)
+        hf_settings_list(j->st->store, &j->settings, &j->level);
     hf_histogram_record(j->st->stats.run_us, (j->st->env->boot_ns(j->st->env) - started) / 1000);
+}
+
+static void keep_meta(struct state_job *j, const struct hf_store_meta *meta)
+{
+    j->configuration.len = 0;
+    hf_buf_put(&j->configuration, meta->configuration.ptr, meta->configuration.len);
+    j->meta = *meta;
+    j->meta.configuration = hf_buf_slice(&j->configuration);
 }
 
 static void run_commit(struct state_job *j)
 {
-    const struct hf_store_meta *meta;
     const char *text;
 
     j->is_unfinished = !hf_store_prepare_commit(j->st->store, WORK_BUDGET_US);
@@ -169,11 +203,25 @@ static void run_commit(struct state_job *j)
         snprintf(j->why, sizeof j->why, "%s", text);
         return;
     }
-    meta = hf_store_durable_meta(j->st->store);
-    j->configuration.len = 0;
-    hf_buf_put(&j->configuration, meta->configuration.ptr, meta->configuration.len);
-    j->durable = *meta;
-    j->durable.configuration = hf_buf_slice(&j->configuration);
+    keep_meta(j, hf_store_durable_meta(j->st->store));
+}
+
+/* What the old database still had in memory is worth nothing: the log goes on behind the new one. So nothing that it
+ * meets while closing can matter, and it is not asked. */
+static void run_swap(struct state_job *j)
+{
+    struct hf_state *st = j->st;
+    struct hf_store_config config = st->store_config;
+
+    hf_store_abandon(st->store);
+    st->store = NULL;
+    config.path = j->swap->path;
+    j->err = hf_open_supported(&config, st->registry, &st->store, j->why, sizeof j->why);
+    if (j->err != 0)
+        return;
+    keep_meta(j, hf_store_meta(st->store));
+    hf_settings_list(st->store, &j->settings, &j->level);
+    j->is_swapped = j->has_settings = true;
 }
 
 static void run_job(struct hf_job *job)
@@ -197,8 +245,13 @@ static void run_job(struct hf_job *job)
     case JOB_COMMIT:
         run_commit(j);
         break;
+    case JOB_SWAP:
+        run_swap(j);
+        break;
     }
     st->is_stopped = j->err != 0;
+    if (st->store == NULL)
+        return;
     j->next_due_ms = hf_store_next_due_ms(st->store);
     j->wants_work = hf_store_wants_work(st->store);
     j->wants_commit = hf_store_dirty_bytes(st->store) >= st->commit_bytes_max || hf_store_wants_commit(st->store);
@@ -210,6 +263,7 @@ static void run_job(struct hf_job *job)
 static void submit(struct hf_state *st, struct state_job *j)
 {
     j->submitted_ns = st->env->boot_ns(st->env);
+    j->database = st->database;
     st->env->executor_submit(st->env, st->executor, &j->job);
 }
 
@@ -238,6 +292,32 @@ static void report_due(struct hf_state *st, int64_t due_ms)
     st->reported_due_ms = due_ms;
     if (st->events.on_next_due)
         st->events.on_next_due(st->events.data, due_ms);
+}
+
+/* is_all: also those that stay as they are. */
+static void tell_settings(struct hf_state *st, const struct hf_buf *now, uint32_t level, bool is_all)
+{
+    struct hf_buf before = st->settings;
+
+    st->settings = (struct hf_buf){0};
+    hf_buf_put(&st->settings, now->data, now->len);
+    st->level = level;
+    if (st->events.on_setting)
+        hf_settings_compare(&before, now, is_all, st->events.on_setting, st->events.data);
+    hf_buf_free(&before);
+}
+
+/* Those that the database of open had. */
+static void tell_first_settings(struct hf_state *st)
+{
+    struct hf_buf now = st->settings;
+
+    if (st->are_settings_told)
+        return;
+    st->are_settings_told = true;
+    st->settings = (struct hf_buf){0};
+    tell_settings(st, &now, st->level, true);
+    hf_buf_free(&now);
 }
 
 static void deliver_entry(struct hf_state *st, struct hf_state_entry *req)
@@ -277,6 +357,22 @@ static void deliver_items(struct state_job *j)
     hf_gauge_set(j->st->stats.queued_bytes, (int64_t)j->st->queued_bytes);
 }
 
+/* The new database is in its place. */
+static void deliver_swap(struct state_job *j)
+{
+    struct hf_state *st = j->st;
+    struct hf_state_swap *swap = j->swap;
+
+    hf_free(st->path);
+    st->path = hf_strdup(swap->path);
+    st->applied_index = j->meta.applied_index;
+    if (st->queued_index < st->applied_index)
+        st->queued_index = st->applied_index;
+    report_due(st, j->next_due_ms);
+    swap->meta = j->meta;
+    swap->cb(swap);
+}
+
 static void fail(struct hf_state *st, const struct state_job *j)
 {
     if (st->is_failed)
@@ -303,18 +399,23 @@ static void finish_job(struct hf_job *job)
     struct state_job *j = job->data;
     struct hf_state *st = j->st;
 
-    if (j->kind != JOB_ITEMS)
+    if (j->kind == JOB_WORK || j->kind == JOB_COMMIT)
         st->is_maintaining = false;
+    if (j->has_settings && j->err == 0 && j->database == st->database)
+        tell_settings(st, &j->settings, j->level, j->kind == JOB_SWAP);
     if (j->kind == JOB_ITEMS)
         deliver_items(j);
+    if (j->is_swapped)
+        deliver_swap(j);
     if (j->err != 0) {
         fail(st, j);
     } else if (!st->is_failed) {
-        report_due(st, j->next_due_ms);
+        if (j->kind != JOB_SWAP)
+            report_due(st, j->next_due_ms);
         if (j->kind == JOB_COMMIT && j->is_unfinished)
             st->is_commit_asked = true;
-        else if (j->kind == JOB_COMMIT && st->events.on_durable)
-            st->events.on_durable(st->events.data, &j->durable);
+        else if (j->kind == JOB_COMMIT && j->database == st->database && st->events.on_durable)
+            st->events.on_durable(st->events.data, &j->meta);
         if (!st->is_closing)
             maintain(st, j);
     }
@@ -336,6 +437,7 @@ static void on_task(struct hf_task *task)
     struct hf_state *st = task->data;
 
     submit_open(st);
+    tell_first_settings(st);
     if (st->first_due_ms != 0) {
         int64_t due_ms = st->first_due_ms;
         st->first_due_ms = 0;
@@ -387,6 +489,36 @@ void hf_state_commit(struct hf_state *st)
     st->env->post(st->env, &st->task);
 }
 
+void hf_state_swap(struct hf_state *st, struct hf_state_swap *swap)
+{
+    struct state_job *j;
+
+    HF_ASSERT(!st->is_closing);
+    submit_open(st); /* still for the old one */
+    tell_first_settings(st);
+    st->first_due_ms = 0;
+    st->database++;
+    st->queued_index = 0;
+    j = job_new(st, JOB_SWAP);
+    j->swap = swap;
+    submit(st, j);
+}
+
+const char *hf_state_path(const struct hf_state *st)
+{
+    return st->path;
+}
+
+const char *hf_state_vfs(const struct hf_state *st)
+{
+    return st->vfs;
+}
+
+uint32_t hf_state_level(const struct hf_state *st)
+{
+    return st->level;
+}
+
 uint64_t hf_state_applied_index(const struct hf_state *st)
 {
     return st->applied_index;
@@ -422,7 +554,7 @@ int hf_state_open(struct hf_env *env, const struct hf_state_config *config, cons
                   struct hf_stats *stats, struct hf_state **out, struct hf_store_meta *meta, char *why, size_t why_size)
 {
     struct hf_state *st = hf_calloc(1, sizeof *st);
-    int err = hf_store_open(&config->store, stats, &st->store, why, why_size);
+    int err = hf_open_supported(&config->store, stats, &st->store, why, why_size);
 
     *out = NULL;
     if (err != 0)
@@ -434,6 +566,12 @@ int hf_state_open(struct hf_env *env, const struct hf_state_config *config, cons
     }
     st->env = env;
     st->events = *events;
+    st->path = hf_strdup(config->store.path);
+    st->vfs = config->store.vfs ? hf_strdup(config->store.vfs) : NULL;
+    st->store_config = config->store;
+    st->store_config.vfs = st->vfs;
+    st->store_config.path = NULL;
+    st->registry = stats;
     st->commit_interval_ms = config->commit_interval_ms ? config->commit_interval_ms : COMMIT_INTERVAL_MS;
     st->commit_bytes_max = config->commit_bytes_max ? config->commit_bytes_max : COMMIT_BYTES_MAX;
     st->task = (struct hf_task){.data = st, .cb = on_task};
@@ -444,8 +582,8 @@ int hf_state_open(struct hf_env *env, const struct hf_state_config *config, cons
     meta->configuration = hf_buf_slice(&st->configuration);
     st->applied_index = st->queued_index = meta->applied_index;
     st->first_due_ms = hf_store_next_due_ms(st->store);
-    if (st->first_due_ms != 0)
-        env->post(env, &st->task);
+    hf_settings_list(st->store, &st->settings, &st->level);
+    env->post(env, &st->task);
     *out = st;
     return 0;
 
@@ -465,14 +603,19 @@ void hf_state_close(struct hf_state *st)
     st->env->unpost(st->env, &st->task);
     submit_open(st);
     st->env->executor_close(st->env, st->executor);
-    hf_store_close(st->store);
+    if (st->store)
+        hf_store_close(st->store);
     while (st->pool) {
         struct state_job *j = st->pool;
         st->pool = j->next;
         hf_free(j->items);
         hf_buf_free(&j->configuration);
+        hf_buf_free(&j->settings);
         hf_free(j);
     }
     hf_buf_free(&st->configuration);
+    hf_buf_free(&st->settings);
+    hf_free(st->path);
+    hf_free(st->vfs);
     hf_free(st);
 }

@@ -79,6 +79,25 @@ static void apply_gate(struct hf_apply_ctx *cx, struct hf_reader *in, struct hf_
     hf_reply_ok(out);
 }
 
+static void apply_setting(struct hf_apply_ctx *cx, struct hf_reader *in, struct hf_reply *out)
+{
+    struct hf_slice name = hf_read_slice(in);
+
+    hf_store_setting_put(cx->store, name, hf_read_slice(in));
+    cx->are_settings_changed = true;
+    hf_reply_ok(out);
+}
+
+static void apply_level(struct hf_apply_ctx *cx, struct hf_reader *in, struct hf_reply *out)
+{
+    char text[16];
+
+    snprintf(text, sizeof text, "%u", hf_read_u32(in));
+    hf_store_setting_put(cx->store, hf_slice_str("level"), hf_slice_str(text));
+    cx->are_settings_changed = true;
+    hf_reply_ok(out);
+}
+
 static void read_get(struct hf_read_ctx *cx, const struct hf_args *args, struct hf_reply *out)
 {
     struct hf_row row;
@@ -108,6 +127,8 @@ static const struct hf_command writes[] = {
     {.name = "leaves", .op = OP_LEAVES, .flags = HF_CMD_WRITE, .apply = apply_leaves},
     {.name = "overread", .op = OP_OVERREAD, .flags = HF_CMD_WRITE, .apply = apply_overread},
     {.name = "gate", .op = OP_GATE, .flags = HF_CMD_WRITE, .apply = apply_gate},
+    {.name = "setting", .op = OP_SETTING, .flags = HF_CMD_WRITE, .apply = apply_setting},
+    {.name = "level", .op = OP_LEVEL, .flags = HF_CMD_WRITE, .apply = apply_level},
 };
 const struct hf_command fake_get = {.name = "get", .op = OP_READ_ONLY, .flags = HF_CMD_READ, .read = read_get};
 const struct hf_command fake_not_yet = {.name = "notyet", .flags = HF_CMD_READ, .read = read_not_yet};
@@ -119,6 +140,13 @@ const struct hf_command *hf_command_by_op(uint16_t op)
         if (writes[i].op == op)
             return &writes[i];
     return op == OP_READ_ONLY ? &fake_get : NULL;
+}
+
+uint32_t hf_command_level(const struct hf_command *cmd, struct hf_slice payload)
+{
+    struct hf_reader in = hf_reader(payload);
+
+    return cmd->op == OP_LEVEL ? hf_read_u32(&in) : 1;
 }
 
 void put_payload(struct hf_buf *out, const char *key, const char *value, int64_t expiry)
@@ -159,6 +187,26 @@ struct hf_log_entry *entry_op(uint64_t index, uint16_t op, struct hf_slice paylo
     return finish(&w, index, 0);
 }
 
+struct hf_log_entry *entry_setting(uint64_t index, const char *name, const char *value)
+{
+    struct hf_buf payload = {0};
+    struct hf_log_entry *e;
+
+    hf_buf_put_slice(&payload, hf_slice_str(name));
+    hf_buf_put_slice(&payload, hf_slice_str(value));
+    e = entry_op(index, OP_SETTING, hf_buf_slice(&payload));
+    hf_buf_free(&payload);
+    return e;
+}
+
+struct hf_log_entry *entry_level(uint64_t index, uint32_t level)
+{
+    uint8_t payload[4];
+
+    hf_store_u32(payload, level);
+    return entry_op(index, OP_LEVEL, hf_slice(payload, 4));
+}
+
 struct hf_log_entry *entry_other(uint64_t index, enum hf_entry_type type, const char *bytes)
 {
     struct hf_log_entry *e = hf_log_entry_new(type, index, 1, (uint32_t)strlen(bytes));
@@ -179,6 +227,14 @@ const char *test_path(void)
     return path;
 }
 
+const char *test_path_b(void)
+{
+    static char path[128];
+
+    snprintf(path, sizeof path, "%s/b.db", test_dir);
+    return path;
+}
+
 void make_test_dir(void)
 {
     strcpy(test_dir, "/tmp/hf-apply-XXXXXX");
@@ -186,25 +242,36 @@ void make_test_dir(void)
     hf_log_silence(true);
 }
 
+static void remove_database(const char *path)
+{
+    static const char *const ends[] = {"", "-wal", "-shm"};
+    char name[160];
+
+    for (unsigned i = 0; i < 3; i++) {
+        snprintf(name, sizeof name, "%s%s", path, ends[i]);
+        unlink(name);
+    }
+}
+
 void remove_test_dir(void)
 {
-    char path[160];
-
-    unlink(test_path());
-    snprintf(path, sizeof path, "%s-wal", test_path());
-    unlink(path);
-    snprintf(path, sizeof path, "%s-shm", test_path());
-    unlink(path);
+    remove_database(test_path());
+    remove_database(test_path_b());
     ck_assert_int_eq(rmdir(test_dir), 0);
 }
 
-struct hf_store *open_test_store(void)
+struct hf_store *open_store_at(const char *path)
 {
-    struct hf_store_config config = {.path = test_path()};
+    struct hf_store_config config = {.path = path};
     struct hf_store *s;
     char why[512];
     int rc = hf_store_open(&config, NULL, &s, why, sizeof why);
 
     ck_assert_msg(rc == 0, "%s", why);
     return s;
+}
+
+struct hf_store *open_test_store(void)
+{
+    return open_store_at(test_path());
 }

@@ -214,6 +214,23 @@ START_TEST(test_unknown_op_applies_nothing_of_its_entry)
 }
 END_TEST
 
+/* R26: a level above ours stops the node before anything of the entry is applied; our own is fine. */
+START_TEST(test_level_above_ours_applies_nothing)
+{
+    struct hf_store *s = open_test_store();
+    struct hf_slice value;
+    char why[512];
+
+    must_apply(s, entry_level(1, HF_LEVEL_MAX), NULL);
+    ck_assert_int_eq(apply_to(s, entry_level(2, HF_LEVEL_MAX + 1), NULL, why), HF_E_VERSION);
+    ck_assert_ptr_nonnull(strstr(why, "start a newer release"));
+    ck_assert_uint_eq(hf_store_meta(s)->applied_index, 1);
+    ck_assert(hf_store_setting_get(s, hf_slice_str("level"), &value));
+    ck_assert(hf_slice_is(value, "2"));
+    hf_store_close(s);
+}
+END_TEST
+
 START_TEST(test_damaged_entry_applies_nothing)
 {
     struct hf_store *s = open_test_store();
@@ -294,6 +311,7 @@ TCase *apply_case(void)
     tcase_add_test(tc, test_gap_in_the_log_is_refused);
     tcase_add_test(tc, test_barriers_and_configurations_advance_the_index);
     tcase_add_test(tc, test_unknown_op_applies_nothing_of_its_entry);
+    tcase_add_test(tc, test_level_above_ours_applies_nothing);
     tcase_add_test(tc, test_damaged_entry_applies_nothing);
     tcase_add_test(tc, test_payload_that_does_not_fit_its_handler_leaves_no_trace);
     tcase_add_test(tc, test_each_entry_deletes_at_most_20_due_keys);

@@ -24,6 +24,8 @@ struct world {
     uint64_t durable_index, wanted;
     char durable_configuration[32];
     int64_t due_ms;
+    struct hf_buf settings; /* "name=value;" for each that was told */
+    unsigned n_swapped;
     int err;
     char why[512];
 };
@@ -44,6 +46,14 @@ static void on_next_due(void *data, int64_t due_ms)
     ((struct world *)data)->due_ms = due_ms;
 }
 
+static void on_setting(void *data, struct hf_slice name, struct hf_slice value)
+{
+    struct world *w = data;
+
+    hf_buf_printf(&w->settings, "%.*s=%.*s;", (int)name.len, (const char *)name.ptr, (int)value.len,
+                  (const char *)value.ptr);
+}
+
 static void on_failed(void *data, int err, const char *why)
 {
     struct world *w = data;
@@ -56,8 +66,11 @@ static void on_failed(void *data, int err, const char *why)
 static void world_open(struct world *w, uint64_t commit_interval_ms)
 {
     struct hf_state_config config = {.store.path = test_path(), .commit_interval_ms = commit_interval_ms};
-    struct hf_state_events events = {
-        .on_durable = on_durable, .on_next_due = on_next_due, .on_failed = on_failed, .data = w};
+    struct hf_state_events events = {.on_durable = on_durable,
+                                     .on_setting = on_setting,
+                                     .on_next_due = on_next_due,
+                                     .on_failed = on_failed,
+                                     .data = w};
     char why[512] = "";
     int rc;
 
@@ -74,6 +87,7 @@ static void world_close(struct world *w)
     hf_uv_env_close(w->env);
     hf_stats_free(w->stats);
     hf_buf_free(&w->order);
+    hf_buf_free(&w->settings);
 }
 
 static void on_poll(struct hf_timer *timer)
@@ -329,6 +343,7 @@ START_TEST(test_close_finishes_the_queue_and_commits)
     hf_uv_env_close(w.env);
     hf_stats_free(w.stats);
     hf_buf_free(&w.order);
+    hf_buf_free(&w.settings);
     s = open_test_store();
     ck_assert_uint_eq(hf_store_meta(s)->applied_index, 20);
     ck_assert_uint_eq(hf_store_count(s), 20);
@@ -362,6 +377,7 @@ START_TEST(test_failure_is_told_once_and_nothing_is_answered_after_it)
     hf_uv_env_close(w.env);
     hf_stats_free(w.stats);
     hf_buf_free(&w.order);
+    hf_buf_free(&w.settings);
 }
 END_TEST
 
@@ -395,6 +411,302 @@ START_TEST(test_many_turns_with_commits_between_them)
 }
 END_TEST
 
+/* ---- settings ------------------------------------------------------------------------------------ */
+
+/* What was told since the last look. */
+static bool told(struct world *w, const char *wanted)
+{
+    bool is_same = hf_slice_is(hf_buf_slice(&w->settings), wanted);
+
+    w->settings.len = 0;
+    return is_same;
+}
+
+/* Told when they change, before the answer of the entry that changed them, and those that are there after a start. */
+START_TEST(test_settings_are_told)
+{
+    struct world w;
+    struct item it[4];
+
+    world_open(&w, 1000);
+    ck_assert_uint_eq(hf_state_level(w.st), 1);
+    give_entry(&w, &it[0], 'a', entry_setting(1, "b", "1"));
+    give_entry(&w, &it[1], 'b', entry_setting(2, "a", "2"));
+    give_entry(&w, &it[2], 'c', entry_level(3, 2));
+    ck_assert_uint_eq(w.settings.len, 0);
+    w.wanted = 3;
+    run_until(&w, all_called);
+    ck_assert(told(&w, "a=2;b=1;level=2;"));
+    ck_assert_uint_eq(hf_state_level(w.st), 2);
+    for (unsigned i = 0; i < 3; i++)
+        free_item(&it[i]);
+    give_entry(&w, &it[0], 'd', entry_put(4, 1, "k", "v", 0));
+    give_entry(&w, &it[1], 'e', entry_setting(5, "a", "2"));
+    give_entry(&w, &it[2], 'f', entry_setting(6, "b", ""));
+    give_entry(&w, &it[3], 'g', entry_setting(7, "aa", "x"));
+    w.wanted = 7;
+    run_until(&w, all_called);
+    ck_assert(told(&w, "aa=x;b=;"));
+    for (unsigned i = 0; i < 4; i++)
+        free_item(&it[i]);
+    world_close(&w);
+
+    world_open(&w, 1000);
+    ck_assert_uint_eq(hf_state_level(w.st), 2);
+    ck_assert_uint_eq(w.settings.len, 0); /* not from inside */
+    w.wanted = 0;
+    run_until(&w, all_called);
+    ck_assert(told(&w, "a=2;aa=x;level=2;"));
+    world_close(&w);
+}
+END_TEST
+
+START_TEST(test_state_of_a_level_above_ours_is_not_opened)
+{
+    struct hf_store *s = open_test_store();
+    struct hf_state_config config = {.store.path = test_path()};
+    struct hf_state_events events = {.on_failed = on_failed};
+    struct hf_env *env;
+    struct hf_state *st;
+    struct hf_store_meta meta;
+    char why[512] = "";
+
+    hf_store_begin(s, 1, 1, 1);
+    hf_store_setting_put(s, hf_slice_str("level"), hf_slice_str("3"));
+    hf_store_end(s, hf_slice_str("x"));
+    hf_store_close(s);
+    ck_assert_int_eq(hf_uv_env_open(&env), 0);
+    ck_assert_int_eq(hf_state_open(env, &config, &events, NULL, &st, &meta, why, sizeof why), HF_E_VERSION);
+    ck_assert_ptr_nonnull(strstr(why, "level 3"));
+    ck_assert_ptr_nonnull(strstr(why, test_path()));
+    ck_assert_ptr_null(st);
+    hf_uv_env_close(env);
+}
+END_TEST
+
+/* ---- swaps --------------------------------------------------------------------------------------- */
+
+static void on_swapped(struct hf_state_swap *swap)
+{
+    struct world *w = swap->data;
+
+    w->n_swapped++;
+    hf_buf_put_u8(&w->order, '!');
+    ck_assert_uint_eq(hf_state_applied_index(w->st), swap->meta.applied_index);
+    ck_assert_str_eq(hf_state_path(w->st), swap->path);
+    /* Everything about the new one was told before. */
+    hf_buf_printf(&w->settings, "swapped;");
+}
+
+static bool is_swapped(struct world *w)
+{
+    return w->n_swapped != 0;
+}
+
+/* A database with n entries: keys k of value "new", a configuration, a due time, settings. */
+static void make_database_b(uint64_t n, const char *level)
+{
+    struct hf_store *s = open_store_at(test_path_b());
+    char why[512] = "";
+
+    for (uint64_t i = 1; i <= n; i++) {
+        struct hf_log_entry *e = i == 1   ? entry_other(i, HF_ENTRY_CONFIGURATION, "new voters")
+                                 : i == 2 ? entry_setting(i, "a", "9")
+                                          : entry_put(i, 1, "k", "new", 900);
+
+        ck_assert_msg(hf_apply_entry(s, e, NULL, why, sizeof why) == 0, "%s", why);
+        hf_log_entry_unref(e);
+    }
+    if (level) {
+        hf_store_begin(s, n + 1, 1, 1);
+        hf_store_setting_put(s, hf_slice_str("level"), hf_slice_str(level));
+        hf_store_end(s, hf_slice_str("x"));
+    }
+    hf_store_close(s);
+}
+
+/* Entries and reads before the swap see the old database, those after it the new one, also within one turn. Then all
+ * there is to know is of the new one. */
+START_TEST(test_swap_has_its_place_in_the_queue)
+{
+    struct world w;
+    struct item it[6];
+    struct hf_state_swap swap = {.data = &w, .cb = on_swapped, .path = test_path_b()};
+
+    make_database_b(50, "2");
+    world_open(&w, 1000000);
+    ck_assert_str_eq(hf_state_path(w.st), test_path());
+    ck_assert_ptr_null(hf_state_vfs(w.st));
+    give_entry(&w, &it[0], 'a', entry_setting(1, "gone", "1"));
+    give_entry(&w, &it[1], 'b', entry_put(2, 1, "k", "old", 0));
+    give_read(&w, &it[2], 'c', &fake_get, "k");
+    hf_state_swap(w.st, &swap);
+    ck_assert_uint_eq(w.n_swapped, 0);
+    give_read(&w, &it[3], 'd', &fake_get, "k");
+    give_entry(&w, &it[4], 'e', entry_put(52, 1, "k", "newer", 0));
+    give_read(&w, &it[5], 'f', &fake_get, "k");
+    ck_assert_uint_eq(hf_state_queued_index(w.st), 52);
+    w.wanted = 6;
+    run_until(&w, all_called);
+    ck_assert(hf_slice_is(hf_buf_slice(&w.order), "abc!def"));
+    ck_assert(reply_is_bulk(&it[2].read.reply, "old"));
+    ck_assert(reply_is_bulk(&it[3].read.reply, "new"));
+    ck_assert(reply_is_bulk(&it[5].read.reply, "newer"));
+    ck_assert_uint_eq(hf_state_applied_index(w.st), 52);
+    ck_assert_uint_eq(hf_state_queued_index(w.st), 52);
+    ck_assert_uint_eq(hf_state_level(w.st), 2);
+    ck_assert(told(&w, "a=9;level=2;swapped;")); /* "gone" was never told: its database was given up before */
+    ck_assert_uint_eq(swap.meta.applied_index, 51);
+    ck_assert_uint_eq(swap.meta.configuration_index, 1);
+    for (unsigned i = 0; i < 6; i++)
+        free_item(&it[i]);
+    hf_state_commit(w.st);
+    w.wanted = 52;
+    run_until(&w, is_durable);
+    ck_assert_str_eq(w.durable_configuration, "new voters");
+    world_close(&w);
+}
+END_TEST
+
+/* A setting that was told and is not in the new database is told to be gone; one that stays the same is told again. */
+START_TEST(test_settings_and_due_time_after_a_swap)
+{
+    struct world w;
+    struct item it[2];
+    struct hf_state_swap swap = {.data = &w, .cb = on_swapped, .path = test_path_b()};
+
+    make_database_b(5, NULL);
+    world_open(&w, 1000000);
+    give_entry(&w, &it[0], 'a', entry_setting(1, "b", "1"));
+    give_entry(&w, &it[1], 'b', entry_setting(2, "a", "9"));
+    w.wanted = 2;
+    run_until(&w, all_called);
+    ck_assert(told(&w, "a=9;b=1;"));
+    hf_state_swap(w.st, &swap);
+    run_until(&w, is_swapped);
+    ck_assert(told(&w, "a=9;b=;swapped;"));
+    ck_assert_int_eq(w.due_ms, 900);
+    ck_assert_uint_eq(hf_state_queued_index(w.st), 5);
+    ck_assert_uint_eq(hf_state_queued_bytes(w.st), 0);
+    free_item(&it[0]);
+    free_item(&it[1]);
+    world_close(&w);
+}
+END_TEST
+
+/* A commit of the old database that was under way when the swap was asked for is told to nobody: its index would be
+ * taken for one of the new database's log. What was not committed of the old one is lost, and its files stay. */
+START_TEST(test_no_durable_index_of_the_old_database_after_a_swap)
+{
+    struct world w;
+    struct item it[3];
+    struct hf_state_swap swap = {.data = &w, .cb = on_swapped, .path = test_path_b()};
+    struct hf_store *old;
+
+    make_database_b(3, NULL);
+    world_open(&w, 1000000);
+    fake_gate_close();
+    give_entry(&w, &it[0], 'a', entry_put(1, 1, "k", "v", 0));
+    give_entry(&w, &it[1], 'b', entry_op(2, OP_GATE, hf_slice(NULL, 0)));
+    hf_state_commit(w.st);
+    w.wanted = 0;
+    run_until(&w, all_called); /* both jobs are with the thread */
+    give_entry(&w, &it[2], 'c', entry_put(3, 1, "k", "late", 0));
+    hf_state_swap(w.st, &swap);
+    fake_gate_open();
+    w.wanted = 3;
+    run_until(&w, is_swapped);
+    run_until(&w, all_called);
+    ck_assert_uint_eq(w.n_durable, 0);
+    ck_assert(hf_slice_is(hf_buf_slice(&w.order), "abc!"));
+    for (unsigned i = 0; i < 3; i++)
+        free_item(&it[i]);
+    give_entry(&w, &it[0], 'd', entry_put(4, 1, "k", "v", 0));
+    hf_state_commit(w.st);
+    w.wanted = 4;
+    run_until(&w, is_durable);
+    ck_assert_uint_eq(w.n_durable, 1);
+    free_item(&it[0]);
+    world_close(&w);
+    old = open_test_store();
+    ck_assert_uint_eq(hf_store_meta(old)->applied_index, 2);
+    hf_store_close(old);
+}
+END_TEST
+
+/* A database that cannot be opened, or is of a newer level: the node stops, and nobody hears of a swap. */
+START_TEST(test_failed_swap_stops_the_node)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        char missing[100];
+        struct world w;
+        struct item it;
+        struct hf_state_swap swap = {.data = &w, .cb = on_swapped, .path = missing};
+
+        snprintf(missing, sizeof missing, "%s/none/c.db", test_dir);
+        if (i == 1) {
+            make_database_b(3, "3");
+            swap.path = test_path_b();
+        }
+        world_open(&w, 1000);
+        hf_state_swap(w.st, &swap);
+        give_read(&w, &it, 'a', &fake_get, "k");
+        run_until(&w, has_failed);
+        ck_assert_uint_eq(w.n_swapped, 0);
+        ck_assert_ptr_nonnull(strstr(w.why, i == 0 ? missing : "level 3"));
+        if (i == 1)
+            ck_assert_int_eq(w.err, HF_E_VERSION);
+        ck_assert_uint_eq(w.order.len, 0);
+        free_item(&it);
+        world_close(&w);
+    }
+}
+END_TEST
+
+/* Closing finishes a swap that is under way. */
+START_TEST(test_close_with_a_swap_in_the_queue)
+{
+    struct world w;
+    struct hf_state_swap swap = {.data = &w, .cb = on_swapped, .path = test_path_b()};
+
+    make_database_b(3, NULL);
+    world_open(&w, 1000);
+    hf_state_swap(w.st, &swap);
+    world_close(&w);
+    ck_assert_uint_eq(w.n_swapped, 1);
+}
+END_TEST
+
+/* Again and again, with commits running: what the sanitizers look at. */
+START_TEST(test_many_swaps)
+{
+    struct world w;
+    struct item it[40];
+
+    make_database_b(10, NULL);
+    world_open(&w, 1);
+    for (unsigned i = 0; i < 20; i++) {
+        struct hf_state_swap swap = {.data = &w, .cb = on_swapped, .path = i % 2 ? test_path() : test_path_b()};
+        uint64_t index;
+
+        w.n_swapped = 0;
+        hf_state_swap(w.st, &swap);
+        run_until(&w, is_swapped);
+        index = hf_state_applied_index(w.st);
+        w.durable_index = 0;
+        give_entry(&w, &it[2 * i], 'a', entry_put(index + 1, 1, "k", "v", 0));
+        give_entry(&w, &it[2 * i + 1], 'b', entry_setting(index + 2, "s", i % 3 ? "1" : "2"));
+        w.wanted = index + 2;
+        if (i % 2)
+            run_until(&w, is_durable);
+    }
+    ck_assert_uint_eq(w.n_failed, 0);
+    world_close(&w);
+    for (unsigned i = 0; i < 40; i++)
+        free_item(&it[i]);
+}
+END_TEST
+
 TCase *state_case(void)
 {
     TCase *tc = tcase_create("state");
@@ -410,5 +722,13 @@ TCase *state_case(void)
     tcase_add_test(tc, test_close_finishes_the_queue_and_commits);
     tcase_add_test(tc, test_failure_is_told_once_and_nothing_is_answered_after_it);
     tcase_add_test(tc, test_many_turns_with_commits_between_them);
+    tcase_add_test(tc, test_settings_are_told);
+    tcase_add_test(tc, test_state_of_a_level_above_ours_is_not_opened);
+    tcase_add_test(tc, test_swap_has_its_place_in_the_queue);
+    tcase_add_test(tc, test_settings_and_due_time_after_a_swap);
+    tcase_add_test(tc, test_no_durable_index_of_the_old_database_after_a_swap);
+    tcase_add_test(tc, test_failed_swap_stops_the_node);
+    tcase_add_test(tc, test_close_with_a_swap_in_the_queue);
+    tcase_add_test(tc, test_many_swaps);
     return tc;
 }

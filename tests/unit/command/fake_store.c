@@ -13,9 +13,17 @@ struct fake_row {
     struct hf_row row;   /* value owned */
 };
 
+struct fake_setting {
+    char name[HF_SETTING_NAME_MAX + 1];
+    uint8_t value[HF_SETTING_VALUE_MAX];
+    size_t n;
+};
+
 struct hf_store {
     struct fake_row *rows; /* in key order */
     size_t n;
+    struct fake_setting *settings; /* in order of the names */
+    size_t n_settings;
     struct hf_store_meta meta;
     struct hf_buf lent; /* what get and random lend: overwritten by every call, so that a late use is seen */
     bool is_applying;
@@ -56,6 +64,7 @@ void hf_store_close(struct hf_store *s)
     while (s->n > 0)
         remove_at(s, s->n - 1);
     hf_free(s->rows);
+    hf_free(s->settings);
     hf_free(s);
 }
 
@@ -283,6 +292,68 @@ bool hf_store_random(struct hf_store *s, uint64_t rnd, struct hf_slice *key)
         return true;
     }
     return false;
+}
+
+/* ---- settings ------------------------------------------------------------------------------------ */
+
+static size_t setting_place(const struct hf_store *s, struct hf_slice name, bool *is_there)
+{
+    char text[HF_SETTING_NAME_MAX + 1];
+    size_t i = 0;
+
+    snprintf(text, sizeof(text), "%.*s", (int)name.len, (const char *)name.ptr);
+    while (i < s->n_settings && strcmp(s->settings[i].name, text) < 0)
+        i++;
+    *is_there = i < s->n_settings && strcmp(s->settings[i].name, text) == 0;
+    return i;
+}
+
+void hf_store_setting_put(struct hf_store *s, struct hf_slice name, struct hf_slice value)
+{
+    bool is_there;
+    size_t i = setting_place(s, name, &is_there);
+    struct fake_setting *at;
+
+    HF_ASSERT(s->is_applying);
+    HF_ASSERT(value.len <= HF_SETTING_VALUE_MAX);
+    if (value.len == 0 && !is_there)
+        return;
+    if (value.len == 0) {
+        memmove(&s->settings[i], &s->settings[i + 1], (s->n_settings - i - 1) * sizeof(s->settings[0]));
+        s->n_settings--;
+        return;
+    }
+    if (!is_there) {
+        HF_ASSERT(s->n_settings < HF_SETTINGS_MAX);
+        s->settings = hf_realloc(s->settings, (s->n_settings + 1) * sizeof(s->settings[0]));
+        memmove(&s->settings[i + 1], &s->settings[i], (s->n_settings - i) * sizeof(s->settings[0]));
+        s->n_settings++;
+    }
+    at = &s->settings[i];
+    snprintf(at->name, sizeof(at->name), "%.*s", (int)name.len, (const char *)name.ptr);
+    memcpy(at->value, value.ptr, value.len);
+    at->n = value.len;
+}
+
+bool hf_store_setting_get(struct hf_store *s, struct hf_slice name, struct hf_slice *value)
+{
+    bool is_there;
+    size_t i = setting_place(s, name, &is_there);
+
+    end_loans(s);
+    if (!is_there)
+        return false;
+    hf_buf_put(&s->lent, s->settings[i].value, s->settings[i].n);
+    *value = hf_buf_slice(&s->lent);
+    return true;
+}
+
+void hf_store_setting_visit(struct hf_store *s, void (*cb)(void *data, struct hf_slice name, struct hf_slice value),
+                            void *data)
+{
+    end_loans(s);
+    for (size_t i = 0; i < s->n_settings; i++)
+        cb(data, hf_slice_str(s->settings[i].name), hf_slice(s->settings[i].value, s->settings[i].n));
 }
 
 uint64_t hf_store_durable_index(const struct hf_store *s)
