@@ -407,7 +407,7 @@ void hf_lane_submit(struct hf_lane *lane, struct hf_dispatch_req *req)
 
     HF_ASSERT(!lane->is_closed);
     HF_ASSERT(req->command != NULL);
-    HF_ASSERT(req->command->flags & (HF_CMD_WRITE | HF_CMD_READ));
+    HF_ASSERT(req->command->flags & (HF_CMD_WRITE | HF_CMD_READ | HF_CMD_OPERATE));
     memset(&req->reply, 0, sizeof req->reply);
     req->lane = lane;
     req->seq = ++lane->seq;

@@ -7,7 +7,8 @@
  *
  * WRITE: planned, proposed, answered when applied. READ: passes the read gate, then runs on the state thread.
  * On a node that does not lead, both are forwarded to the leader; with no leader known they wait at most
- * no_leader_timeout_ms, then fail with NOLEADER (nothing happened). Loop thread only. */
+ * no_leader_timeout_ms, then fail with NOLEADER (nothing happened). OPERATE: given to operator_ops here, alone in its
+ * lane, whether a leader is known or not; whoever takes it cares for time limits. Loop thread only. */
 #ifndef HF_DISPATCH_DISPATCH_H
 #define HF_DISPATCH_DISPATCH_H
 
@@ -55,7 +56,8 @@ void hf_dispatcher_refuse_writes(struct hf_dispatcher *d, const char *error_text
 struct hf_dispatch_req {
     void *data;
     void (*cb)(struct hf_dispatch_req *req);
-    const struct hf_command *command; /* resolved row: WRITE or READ (NOGATE included), never LOCAL */
+    const struct hf_command *command; /* resolved row: WRITE, READ (NOGATE included) or OPERATE, never LOCAL. Rows that
+                                       * clients cannot name (hf_command_internal) are as good as any. */
     struct hf_args args;
     struct hf_reply reply; /* out, owned by the caller in cb: one flat value, possibly an error */
     /* private to dispatch */

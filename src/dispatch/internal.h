@@ -18,7 +18,7 @@ enum { REQ_WAITING = 1, REQ_STARTED, REQ_DONE };
 /* What a finished command counts as. */
 enum { OUTCOME_RAN = 1, OUTCOME_REJECTED, OUTCOME_REFUSED /* remote only: goes back to where it came from */ };
 
-enum lane_kind { KIND_NONE = 0, KIND_WRITE, KIND_READ, KIND_FORWARDED, KIND_LOCAL };
+enum lane_kind { KIND_NONE = 0, KIND_WRITE, KIND_READ, KIND_FORWARDED, KIND_LOCAL, KIND_OPERATE };
 
 /* What the first waiting command of a lane waits for. */
 enum hf_wait {
@@ -101,6 +101,7 @@ struct hf_dispatcher {
     uint64_t remote_bytes;
     bool wakes_all, wakes_link, wakes_room, is_waking_room, is_stopped, is_closed;
 
+    struct hf_dispatch_req *operating; /* its operate is being called and has not answered yet */
     struct hf_plan plan;
     char *refuse_text;
     struct hf_task run_task;

@@ -55,6 +55,14 @@ static void answer_error(struct hf_lane *lane, uint64_t sequence, const char *te
     hf_reply_free(&reply);
 }
 
+/* What other nodes themselves submit. Clients cannot: their own node does not know the name. */
+static const struct hf_command *resolve_internal(const struct hf_args *args)
+{
+    const struct hf_command *command = hf_command_internal(args->at[0]);
+
+    return command && args->n == (uint32_t)command->arity ? command : NULL;
+}
+
 static void take_command(void *state, uint64_t sequence, uint64_t term, const struct hf_args *args)
 {
     struct hf_lane *lane = state;
@@ -67,6 +75,8 @@ static void take_command(void *state, uint64_t sequence, uint64_t term, const st
 
     /* Also when it is not for us to run: resolving says the same everywhere, unless the releases differ. */
     command = hf_command_resolve(args, &error);
+    if (command == NULL)
+        command = resolve_internal(args);
     if (command == NULL) {
         hf_proxy_answer(lane->remote, sequence, hf_buf_slice(&error.buf));
         hf_reply_free(&error);

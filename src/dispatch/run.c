@@ -1,5 +1,5 @@
 /* run.c: one command's run, from the moment its lane lets it start: WRITE and READ here when this node leads, both
- * forwarded when another does, NOGATE reads here in any case. And what each way of ending means:
+ * forwarded when another does, NOGATE reads and OPERATE here in any case. And what each way of ending means:
  *
  *   proposed   applied: answered; refused: did not happen, back to the lane; unknown: an UNKNOWN error
  *   gate       failed: back to the lane (a read has no effect, so it may always run again)
@@ -7,6 +7,7 @@
  *              state has only moved on since the first one.
  *   forwarded  answered; refused: did not happen, back to the lane; lost: UNKNOWN for a write; a read goes back, unless
  *              a later write of the lane was sent after it, which may have happened: the read would see the future (R2)
+ *   operate    answered, by whoever took it
  *
  * A former leader has a while to answer what it was sent (it may hang, and its kernel would keep the stream alive for
  * ever); then its stream is closed, which makes the rest lost. */
@@ -181,6 +182,52 @@ static enum hf_wait start_local(struct hf_dispatcher *d, struct hf_lane *lane, s
     take_off(lane, req, KIND_LOCAL, 0, 0);
     req->clock_ms = 0;
     give_to_state(d, req, d->status ? d->status(d->status_data) : NULL);
+    return WAIT_NOTHING;
+}
+
+/* ---- operators' requests ------------------------------------------------------------------------------ */
+
+static void on_operated(struct hf_operation *op)
+{
+    struct hf_dispatch_req *req = op->data;
+
+    req->reply = op->reply;
+    if (req->lane->d->operating == req) {
+        req->lane->d->operating = NULL; /* from inside start_operate, which goes on with the lane itself */
+        return;
+    }
+    hf_dispatch_landed(req);
+    hf_dispatch_finish(req, OUTCOME_RAN);
+}
+
+/* Never two of a lane at once: the second may rest on what the first did. */
+static enum hf_wait start_operate(struct hf_dispatcher *d, struct hf_lane *lane, struct hf_dispatch_req *req)
+{
+    struct hf_operation *op = &req->op.operation;
+
+    if (lane->n_in_flight > 0)
+        return WAIT_LANE;
+    if (d->config.operator_ops == NULL || d->is_stopped) {
+        leave_queue(lane, req);
+        hf_dispatch_finish_error(req, OUTCOME_REJECTED,
+                                 d->is_stopped ? "NOLEADER This node is shutting down; the command was not executed; "
+                                                 "retry at another node"
+                                               : "ERR this node takes no operators' commands");
+        return WAIT_NOTHING;
+    }
+    take_off(lane, req, KIND_OPERATE, 0, 0);
+    memset(op, 0, sizeof *op);
+    op->data = req;
+    op->cb = on_operated;
+    d->operating = req;
+    req->command->operate(op, d->config.operator_ops, &req->args);
+    if (d->operating == NULL) {
+        lane->n_in_flight--;
+        d->n_in_flight--;
+        lane->kind = KIND_NONE;
+        hf_dispatch_finish(req, OUTCOME_RAN);
+    }
+    d->operating = NULL;
     return WAIT_NOTHING;
 }
 
@@ -408,6 +455,8 @@ enum hf_wait hf_dispatch_start(struct hf_dispatcher *d, struct hf_lane *lane, st
         hf_dispatch_return(req);
         return WAIT_NOTHING;
     }
+    if (req->command->flags & HF_CMD_OPERATE)
+        return start_operate(d, lane, req);
     if (req->command->flags & HF_CMD_NOGATE)
         return start_local(d, lane, req);
     if (leads)

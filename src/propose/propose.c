@@ -560,6 +560,20 @@ bool hf_propose_on_commit(struct hf_proposer *p, struct hf_log_entry *e)
     return !p->is_paused;
 }
 
+void hf_propose_on_swap(struct hf_proposer *p, int64_t log_time_ms)
+{
+    if (log_time_ms > p->log_time_ms) {
+        p->log_time_ms = log_time_ms;
+        if (p->leads)
+            hf_logclock_raise(&p->clock, log_time_ms);
+    }
+    if (log_time_ms > p->applied_time_ms)
+        p->applied_time_ms = log_time_ms;
+    /* Delivery may have been paused by entries that went to the old database. */
+    if (p->is_paused)
+        p->env->post(p->env, &p->resume_task);
+}
+
 /* ---- ticks -------------------------------------------------------------------------------------------- */
 
 static void check_due(struct hf_proposer *p)

@@ -63,6 +63,9 @@ uint64_t hf_propose_queued_bytes(const struct hf_proposer *p);
 /* consensus.on_commit: hands the entry to the state thread; false = pause delivery. */
 bool hf_propose_on_commit(struct hf_proposer *p, struct hf_log_entry *e);
 void hf_propose_on_role(struct hf_proposer *p, enum hf_role role, uint64_t term);
+/* After a swap of the state (hf_state_swap): log time as the new database has it. What was submitted at an index that
+ * the swap went past ends as UNKNOWN. */
+void hf_propose_on_swap(struct hf_proposer *p, int64_t log_time_ms);
 /* state.on_next_due. */
 void hf_propose_on_next_due(struct hf_proposer *p, int64_t due_ms);
 

@@ -35,8 +35,8 @@ struct request {
     int calls;
     uint64_t order;
     char reply[200];
-    struct hf_slice words[4];
-    char text[4][40];
+    struct hf_slice words[6];
+    char text[6][40];
 };
 static uint64_t next_order;
 static uint32_t n_released, n_ready;
@@ -165,6 +165,33 @@ static void carry(void)
     test_env_turn(&te);
 }
 
+/* ---- operators' requests ------------------------------------------------------------------------------ */
+
+/* What was asked for, in order; the test answers, or the op itself at once. */
+static struct hf_operation *operations[16];
+static uint32_t n_operations;
+static bool answers_at_once;
+
+static void answer_operation(struct hf_operation *op, const char *text)
+{
+    hf_reply_status(&op->reply, text);
+    hf_operation_done(op);
+}
+
+static void on_config_set(void *data, struct hf_operation *op, const struct hf_slice *names,
+                          const struct hf_slice *values, uint32_t n)
+{
+    (void)data;
+    (void)names;
+    (void)values;
+    ck_assert_uint_eq(n, 1);
+    operations[n_operations++] = op;
+    if (answers_at_once)
+        answer_operation(op, "at once");
+}
+
+static const struct hf_operator_ops operator_ops = {.config_set = on_config_set};
+
 /* ---- the whole ---------------------------------------------------------------------------------------- */
 
 static bool on_commit(void *data, struct hf_log_entry *e)
@@ -194,6 +221,8 @@ static void role(enum hf_role r, uint64_t term, uint64_t leader)
     test_env_turn(&te);
 }
 
+static const struct hf_operator_ops *begin_ops = &operator_ops;
+
 static void begin_with(uint64_t queue_bytes_max, uint32_t lane_queue_max)
 {
     struct hf_proposer_config pc = {.entry_bytes_max = 4096,
@@ -202,15 +231,18 @@ static void begin_with(uint64_t queue_bytes_max, uint32_t lane_queue_max)
                                     .unknown_timeout_ms = 3000,
                                     .state_queue_bytes_max = 1 << 20,
                                     .seed = 7};
-    struct hf_dispatch_config dc = {
-        .no_leader_timeout_ms = 1000, .lane_queue_max = lane_queue_max, .overload_bytes = queue_bytes_max};
+    struct hf_dispatch_config dc = {.no_leader_timeout_ms = 1000,
+                                    .lane_queue_max = lane_queue_max,
+                                    .overload_bytes = queue_bytes_max,
+                                    .operator_ops = begin_ops};
 
     test_env_init(&te);
     test_consensus_init(&consensus, &te);
     test_state_init(&state);
     stats = hf_stats_new();
     next_order = 0;
-    n_released = n_ready = n_arrived = n_remote_ends = 0;
+    n_released = n_ready = n_arrived = n_remote_ends = n_operations = 0;
+    answers_at_once = false;
     consensus.on_commit = on_commit;
     ck_assert_int_eq(hf_proposer_open(&te.env, &pc, &consensus, &state, stats, 0, &proposer), 0);
     ck_assert_int_eq(hf_proxy_open(&te.env, &limits, stats, &proxy), 0);
@@ -630,6 +662,142 @@ START_TEST(test_nogate_reads_run_here)
     ck_assert_uint_lt(r->order, i->order);
     check_done(r, "read");
     check_done(i, "read");
+    hf_lane_close(lane, release);
+    end();
+}
+END_TEST
+
+/* Operators' requests go to the node at once, without a leader, one at a time in the lane's order. */
+START_TEST(test_operations_run_here_one_at_a_time)
+{
+    struct hf_lane *lane;
+    struct request *a, *b, *r;
+
+    begin();
+    role(HF_ROLE_CANDIDATE, 1, 0);
+    lane = hf_lane_open(d);
+    a = submit(lane, "config set x 1");
+    b = submit(lane, "config set x 2");
+    r = submit(lane, "get a");
+    test_env_turn(&te);
+    ck_assert_uint_eq(n_operations, 1);
+    ck_assert_int_eq(a->calls, 0);
+    answer_operation(operations[0], "first");
+    ck_assert_int_eq(a->calls, 0); /* never from inside */
+    test_env_turn(&te);
+    check_done(a, "first");
+    ck_assert_uint_eq(n_operations, 2);
+    role(HF_ROLE_LEADER, 2, 1);
+    settle();
+    ck_assert_int_eq(r->calls, 0); /* behind the second */
+    answer_operation(operations[1], "second");
+    settle();
+    ck_assert_uint_lt(b->order, r->order);
+    check_done(b, "second");
+    check_done(r, "read");
+    hf_lane_close(lane, release);
+    end();
+}
+END_TEST
+
+/* What is in flight comes first, whatever it is. */
+START_TEST(test_operation_waits_for_what_is_in_flight)
+{
+    struct hf_lane *lane;
+    struct request *w, *o;
+
+    begin();
+    role(HF_ROLE_LEADER, 1, 1);
+    lane = hf_lane_open(d);
+    w = submit(lane, "set a 1");
+    o = submit(lane, "config set x 1");
+    test_env_turn(&te);
+    ck_assert_uint_eq(n_operations, 0);
+    commit_all();
+    check_done(w, "1.0");
+    ck_assert_uint_eq(n_operations, 1);
+    answer_operation(operations[0], "done");
+    test_env_turn(&te);
+    check_done(o, "done");
+    hf_lane_close(lane, release);
+    end();
+}
+END_TEST
+
+/* An answer from inside the request, and the lane goes on: also into waiting for a leader. */
+START_TEST(test_operation_answered_at_once)
+{
+    struct hf_lane *lane;
+    struct request *r[4];
+
+    begin();
+    answers_at_once = true;
+    role(HF_ROLE_CANDIDATE, 1, 0);
+    lane = hf_lane_open(d);
+    r[0] = submit(lane, "config set x 1");
+    r[1] = submit(lane, "config set x 2");
+    r[2] = submit(lane, "set a 1");
+    r[3] = submit(lane, "config set x 3 4"); /* its own words are wrong: never asked for */
+    ck_assert_int_eq(r[0]->calls, 0);
+    test_env_turn(&te);
+    check_done(r[0], "at once");
+    check_done(r[1], "at once");
+    ck_assert_uint_eq(n_operations, 2);
+    ck_assert_int_eq(r[2]->calls, 0);
+    role(HF_ROLE_LEADER, 2, 1);
+    settle();
+    check_done(r[2], "1.0");
+    check_prefix(r[3], "ERR syntax error");
+    ck_assert_uint_eq(n_operations, 2);
+    hf_lane_close(lane, release);
+    end();
+}
+END_TEST
+
+/* The client is gone: its request runs to its end, and nobody hears of it. */
+START_TEST(test_operation_of_a_closed_lane)
+{
+    struct hf_lane *lane;
+
+    begin();
+    lane = hf_lane_open(d);
+    submit(lane, "config set x 1");
+    submit(lane, "config set x 2");
+    test_env_turn(&te);
+    hf_lane_close(lane, release);
+    test_env_turn(&te);
+    ck_assert_uint_eq(n_released, 1); /* the one that never started */
+    ck_assert_uint_eq(n_operations, 1);
+    answer_operation(operations[0], "late");
+    test_env_turn(&te);
+    ck_assert_uint_eq(n_released, 2);
+    ck_assert_uint_eq(n_operations, 1);
+    end();
+}
+END_TEST
+
+START_TEST(test_no_operations_without_an_operator_or_while_stopping)
+{
+    struct hf_lane *lane;
+    struct request *r;
+
+    begin_ops = NULL;
+    begin();
+    begin_ops = &operator_ops;
+    lane = hf_lane_open(d);
+    r = submit(lane, "config set x 1");
+    test_env_turn(&te);
+    check_prefix(r, "ERR ");
+    hf_lane_close(lane, release);
+    end();
+
+    begin();
+    lane = hf_lane_open(d);
+    hf_dispatcher_stop(d);
+    r = submit(lane, "config set x 1");
+    test_env_turn(&te);
+    check_prefix(r, "NOLEADER This node is shutting down");
+    ck_assert_uint_eq(n_operations, 0);
     hf_lane_close(lane, release);
     end();
 }
@@ -1149,7 +1317,7 @@ static void on_remote_outcome(struct hf_proxy_call *call, enum hf_proxy_outcome 
 
 static void call_us(struct remote_call *c, uint64_t connection, uint64_t term, const char *line)
 {
-    struct hf_slice words[4];
+    struct hf_slice words[6];
     struct hf_args args = {words, 0};
     char copy[100], *save = NULL;
 
@@ -1188,6 +1356,25 @@ START_TEST(test_remote_commands_run)
 END_TEST
 
 /* Another term, or no leader: refused, never forwarded. Unknown and local commands are errors. */
+/* Nodes may submit what clients cannot name; operators' requests belong to the node of their client. */
+START_TEST(test_remote_internal_commands)
+{
+    struct remote_call c[3];
+
+    begin();
+    role(HF_ROLE_LEADER, 3, 1);
+    call_us(&c[0], 9, 3, "_setting config.x 1");
+    call_us(&c[1], 9, 3, "_setting config.x");
+    call_us(&c[2], 9, 3, "config set x 1");
+    settle();
+    ck_assert_str_eq(c[0].reply, "1.0");
+    ck_assert_msg(strncmp(c[1].reply, "ERR unknown command", 19) == 0, "%s", c[1].reply);
+    ck_assert_msg(strncmp(c[2].reply, "ERR the command belongs", 23) == 0, "%s", c[2].reply);
+    ck_assert_uint_eq(n_operations, 0);
+    end();
+}
+END_TEST
+
 START_TEST(test_remote_commands_refused)
 {
     struct remote_call c[5];
@@ -1415,6 +1602,11 @@ int main(void)
     tcase_add_test(t, test_full_queue_makes_lanes_wait);
     tcase_add_test(t, test_full_lane);
     tcase_add_test(t, test_nogate_reads_run_here);
+    tcase_add_test(t, test_operations_run_here_one_at_a_time);
+    tcase_add_test(t, test_operation_waits_for_what_is_in_flight);
+    tcase_add_test(t, test_operation_answered_at_once);
+    tcase_add_test(t, test_operation_of_a_closed_lane);
+    tcase_add_test(t, test_no_operations_without_an_operator_or_while_stopping);
     tcase_add_test(t, test_follower_forwards_in_order);
     tcase_add_test(t, test_refused_commands_return_in_order);
     tcase_add_test(t, test_leader_change_waits_for_answers);
@@ -1432,6 +1624,7 @@ int main(void)
     tcase_add_test(t, test_close_lane_from_callback);
     tcase_add_test(t, test_shutdown);
     tcase_add_test(t, test_remote_commands_run);
+    tcase_add_test(t, test_remote_internal_commands);
     tcase_add_test(t, test_remote_commands_refused);
     tcase_add_test(t, test_remote_commands_after_loss);
     tcase_add_test(t, test_remote_refusal_sticks_to_the_term);

@@ -550,6 +550,27 @@ START_TEST(test_stamps_rise)
 }
 END_TEST
 
+/* A copy of the state brings its log time along: a leader of later never stamps behind it. Earlier ones change nothing. */
+START_TEST(test_swap_moves_log_time)
+{
+    int64_t ahead;
+
+    begin();
+    ahead = te.wall_ms + 3600000;
+    hf_propose_on_swap(p, ahead);
+    ck_assert_int_eq(hf_propose_clock_ms(p), ahead);
+    hf_propose_on_swap(p, 5);
+    ck_assert_int_eq(hf_propose_clock_ms(p), ahead);
+    lead(1);
+    must_ask(&asked[0]);
+    test_env_turn(&te);
+    ck_assert_int_ge(header_at(1).stamp_ms, ahead);
+    hf_propose_on_swap(p, ahead + 1000000);
+    ck_assert_int_ge(hf_propose_clock_ms(p), ahead + 1000000);
+    end();
+}
+END_TEST
+
 /* Ticks: requests share an entry; with commands they ride on theirs; an empty one moves log time only. */
 START_TEST(test_ticks_share_an_entry)
 {
@@ -670,6 +691,7 @@ Suite *propose_suite(void)
     tcase_add_test(t, test_full_state_queue_pauses_delivery);
     tcase_add_test(t, test_follower_passes_entries_on);
     tcase_add_test(t, test_stamps_rise);
+    tcase_add_test(t, test_swap_moves_log_time);
     tcase_add_test(t, test_ticks_share_an_entry);
     tcase_add_test(t, test_due_keys_make_the_leader_tick);
     tcase_add_test(t, test_only_the_leader_ticks);
