@@ -13,6 +13,8 @@
  *   REQUEST_VOTE_RESULT    u8 version, u64 term, u8 flags (bit 0 vote_granted, bit 1 pre_vote), u16 features,
  *                          u16 capacity
  *   TIMEOUT_NOW            u8 version, u64 term, u64 last_log_index, u64 last_log_term
+ *   INSTALL_SNAPSHOT       u8 version, u64 term, u64 last_index, u64 last_term, u64 configuration_index,
+ *                          u32 length and configuration (the state itself travels on the STATE channel before)
  *
  * What is checked besides lengths:
  *   - terms are 1..2^62 and indexes at most 2^48 - 1: a revision is index << 16, and one forged huge term would
@@ -49,6 +51,7 @@
 #define VERSION_REQUEST_VOTE          2
 #define VERSION_REQUEST_VOTE_RESULT   2
 #define VERSION_TIMEOUT_NOW           0
+#define VERSION_INSTALL_SNAPSHOT      0
 
 #define FLAG_DISRUPT_LEADER 1u
 #define FLAG_VOTE_GRANTED   1u
@@ -146,9 +149,20 @@ void hf_codec_put_message(struct hf_buf *out, const struct raft_message *m)
         put_timeout_now(out, &m->timeout_now);
         return;
     case RAFT_INSTALL_SNAPSHOT:
-        break; /* a copy of the state travels out of band; the core's message never does */
+        break; /* the core's message never travels: see hf_codec_put_install */
     }
     HF_UNREACHABLE();
+}
+
+void hf_codec_put_install(struct hf_buf *out, uint64_t term, uint64_t index, uint64_t index_term,
+                          uint64_t configuration_index, struct hf_slice configuration)
+{
+    hf_buf_put_u8(out, VERSION_INSTALL_SNAPSHOT);
+    hf_buf_put_u64(out, term);
+    hf_buf_put_u64(out, index);
+    hf_buf_put_u64(out, index_term);
+    hf_buf_put_u64(out, configuration_index);
+    hf_buf_put_slice(out, configuration);
 }
 
 void hf_codec_put_entry(struct hf_buf *out, const struct hf_log_entry *e)
@@ -372,6 +386,43 @@ static bool decode_timeout_now(struct hf_reader *in, struct raft_timeout_now *m)
     return is_place(m->last_log_index, m->last_log_term, m->term);
 }
 
+bool hf_codec_is_configuration(struct hf_slice bytes)
+{
+    return is_configuration(bytes);
+}
+
+/* The core wants a configuration of its own and some data with it: it takes both, or frees them. */
+static bool decode_install_snapshot(struct hf_reader *in, struct raft_install_snapshot *m)
+{
+    struct hf_slice configuration;
+    struct raft_buffer buf;
+    int rv;
+
+    m->version = hf_read_u8(in);
+    m->term = hf_read_u64(in);
+    m->last_index = hf_read_u64(in);
+    m->last_term = hf_read_u64(in);
+    m->conf_index = hf_read_u64(in);
+    configuration = hf_read_slice(in);
+    if (!hf_reader_done(in) || m->version != VERSION_INSTALL_SNAPSHOT || !is_term(m->term) || m->last_index == 0 ||
+        !is_place(m->last_index, m->last_term, m->term) || m->conf_index == 0 || m->conf_index > m->last_index ||
+        !is_configuration(configuration))
+        return false;
+    buf.len = configuration.len;
+    buf.base = raft_malloc(buf.len); /* the decoder reads aligned words */
+    HF_ASSERT(buf.base != NULL);
+    memcpy(buf.base, configuration.ptr, configuration.len);
+    rv = raft_configuration_decode(&buf, &m->conf);
+    raft_free(buf.base);
+    if (rv != 0)
+        return false;
+    m->data.len = 1;
+    m->data.base = raft_malloc(1);
+    HF_ASSERT(m->data.base != NULL);
+    *(uint8_t *)m->data.base = 0;
+    return true;
+}
+
 int hf_codec_decode(uint8_t type, struct hf_slice bytes, struct raft_message *m, struct hf_log_entry ***entries)
 {
     struct hf_reader in = hf_reader(bytes);
@@ -390,6 +441,8 @@ int hf_codec_decode(uint8_t type, struct hf_slice bytes, struct raft_message *m,
         is_good = decode_request_vote_result(&in, &m->request_vote_result);
     else if (type == HF_MSG_TIMEOUT_NOW)
         is_good = decode_timeout_now(&in, &m->timeout_now);
+    else if (type == HF_MSG_INSTALL_SNAPSHOT)
+        is_good = decode_install_snapshot(&in, &m->install_snapshot);
     else
         is_good = false;
     return is_good ? 0 : HF_E_INVALID;

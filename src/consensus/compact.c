@@ -3,6 +3,7 @@
  * The state itself is the snapshot: SQLite is durable at some index, so a snapshot is only a marker that says so.
  * Order: marker file durable -> RAFT_SNAPSHOT to the core -> journal cut. The journal keeps a tail behind the marker:
  * journal_retain_bytes for everyone, more (up to journal_max_bytes) while a voter lags. */
+#include "base/crashpoint.h"
 #include "consensus/internal.h"
 
 #include <inttypes.h>
@@ -25,6 +26,8 @@ uint64_t hf_consensus_needed_from(const struct hf_consensus *c)
             if (raft_match_index(&c->raft, s->id, &match) == 0 && match < lowest)
                 lowest = match > 0 ? match : 1;
         }
+        if (c->pin_index != 0 && c->pin_index < lowest)
+            lowest = c->pin_index;
         return lowest == UINT64_MAX ? c->commit_index + 1 : lowest;
     }
     for (uint32_t i = 0; i < c->n_others; i++)
@@ -44,6 +47,12 @@ static void save_marker(struct hf_job *job)
 static uint64_t keep_from(const struct hf_consensus *c, uint64_t index)
 {
     uint64_t first = hf_journal_first_index(c->journal), from = index + 1, needed = hf_consensus_needed_from(c);
+    uint64_t limit = c->config.journal_max_bytes;
+
+    /* R17: a copy of the state on its way keeps the entries behind it, up to a limit of its own; with that, what a
+     * member needs that lags less than journal_max_bytes is kept as well. */
+    if (c->pin_index != 0 && hf_consensus_is_leader(c))
+        limit += c->config.journal_pin_bytes;
 
     /* Walk back in halves: the journal knows sizes by index, and a rough cut is fine. */
     uint64_t low = first, high = from;
@@ -65,7 +74,7 @@ static uint64_t keep_from(const struct hf_consensus *c, uint64_t index)
         while (low < high) {
             uint64_t mid = low + (high - low) / 2;
 
-            if (hf_journal_bytes_after(c->journal, mid) <= c->config.journal_max_bytes)
+            if (hf_journal_bytes_after(c->journal, mid) <= limit)
                 high = mid;
             else
                 low = mid + 1;
@@ -86,6 +95,11 @@ static void on_marker_saved(struct hf_job *job)
 
     c->is_marker_running = false;
     memset(&c->marker_next, 0, sizeof c->marker_next);
+    hf_crash_point("compact-marker-saved");
+    if (c->install.is_active) { /* it began meanwhile: its own marker follows this one */
+        hf_marker_free(&next);
+        return;
+    }
     if (c->is_closing || c->has_failed || c->marker_rc < 0 || !hf_consensus_can_step(c)) {
         if (c->marker_rc < 0)
             HF_LOG_ERROR("consensus", "cannot write the marker", "error=\"%s\"", hf_strerror(c->marker_rc));
@@ -122,6 +136,7 @@ static void on_marker_saved(struct hf_job *job)
                 next.term, from);
     hf_consensus_step(c, &event);
     hf_journal_truncate_prefix(c->journal, from - 1);
+    hf_crash_point("compact-journal-cut");
 }
 
 /* Take a marker when the journal has grown enough since the last one and the state is durable further on. */
@@ -129,8 +144,9 @@ void hf_consensus_compact(struct hf_consensus *c)
 {
     uint64_t index = c->state_durable_index;
 
-    if (!c->is_raft_open || c->is_marker_running || c->is_held || c->has_failed || c->is_closing)
-        return;
+    if (!c->is_raft_open || c->is_marker_running || c->is_held || c->has_failed || c->is_closing ||
+        c->install.is_active)
+        return; /* R29 */
     if (c->marker_next.index == 0 || c->marker_next.index != index || index <= c->marker.index ||
         index > c->delivered_index || index >= hf_journal_next_index(c->journal))
         return;
@@ -152,7 +168,8 @@ void hf_consensus_compact(struct hf_consensus *c)
 void hf_consensus_state_durable(struct hf_consensus *c, uint64_t index, uint64_t term, uint64_t configuration_index,
                                 struct hf_slice configuration)
 {
-    if (c->is_marker_running || index <= c->state_durable_index || configuration.len == 0)
+    /* While a copy is being installed the old state may still speak of itself. */
+    if (c->is_marker_running || c->install.is_active || index <= c->state_durable_index || configuration.len == 0)
         return;
     c->state_durable_index = index;
     c->marker_next.index = index;
@@ -163,21 +180,15 @@ void hf_consensus_state_durable(struct hf_consensus *c, uint64_t index, uint64_t
     hf_consensus_compact(c);
 }
 
-void hf_consensus_on_behind(struct hf_consensus *c, uint64_t from, struct hf_slice payload)
+/* What the journal's files stay below: what may be kept for members that lag (and, while a copy of the state travels,
+ * behind it), what grows until the next marker, and the segments at both ends and in stock. The tail grows further only
+ * while SQLite does not become durable (I4), which stops writes long before (propose-queue). */
+uint64_t hf_consensus_journal_bytes_max(const struct hf_consensus *c)
 {
-    struct hf_reader r = hf_reader(payload);
-    uint64_t match = hf_read_u64(&r), first = hf_read_u64(&r);
+    const struct hf_consensus_config *k = &c->config;
+    uint64_t kept = k->journal_max_bytes > k->journal_retain_bytes ? k->journal_max_bytes : k->journal_retain_bytes;
 
-    if (!hf_reader_done(&r) || from != hf_consensus_leader(c))
-        return;
-    (void)match;
-    c->is_behind = true;
-    snprintf(c->problem, sizeof c->problem,
-             "this node's log ends at %" PRIu64 " but the leader (member %" PRIu64 ") keeps entries from %" PRIu64
-             " on: it needs a copy of the state",
-             hf_journal_next_index(c->journal) - 1, from, first);
-    HF_LOG_ERROR("consensus", "too far behind",
-                 "last=%" PRIu64 " leader_first=%" PRIu64 " what_to_do=\"stop this node, "
-                 "copy the data directory's state from a backup or replace the node\"",
-                 hf_journal_next_index(c->journal) - 1, first);
+    if (c->pin_index != 0)
+        kept += k->journal_pin_bytes;
+    return kept + 2 * k->snapshot_journal_bytes + 4 * k->journal_segment_bytes;
 }

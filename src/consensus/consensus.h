@@ -148,7 +148,8 @@ struct hf_member_request {
     uint64_t timeout_ms;
     /* private */
     struct hf_member_request *next;
-    uint64_t id, deadline_ms, sent_term, sent_to;
+    uint64_t id, deadline_ms, sent_term, sent_to, store_id, result_id;
+    char address[256];
     int step;
 };
 void hf_consensus_operate(struct hf_consensus *c, struct hf_member_request *req);

@@ -69,7 +69,8 @@ void hf_consensus_transfer_progress(struct hf_consensus *c)
 void hf_consensus_transfer(struct hf_consensus *c, uint64_t target, uint64_t timeout_ms, void (*cb)(void *data, int rc),
                            void *data)
 {
-    HF_ASSERT(!c->is_transferring);
+    if (c->is_transferring) /* the later one counts: a node that stops has to hand over */
+        finish_transfer(c, HF_E_AGAIN);
     c->transfer_cb = cb;
     c->transfer_data = data;
     if (!hf_consensus_is_leader(c)) {
@@ -132,16 +133,31 @@ void hf_consensus_status(const struct hf_consensus *c, struct hf_consensus_statu
     for (int i = 0; i < 16; i++)
         snprintf(out->cluster_id + 2 * i, 3, "%02x", c->identity.cluster_id[i]);
     memcpy(out->problem, c->problem, sizeof out->problem);
+    if (!out->problem[0] && c->is_disk_slow)
+        snprintf(out->problem, sizeof out->problem, "the disk under %.180s does not finish a write", c->dir);
+    if (!out->problem[0] && c->install.is_active)
+        snprintf(out->problem, sizeof out->problem, "installing a copy of the state at index %" PRIu64,
+                 c->install.marker.index);
+    if (c->identity.name[0])
+        snprintf(out->name, sizeof out->name, "%s", c->identity.name);
+    else
+        snprintf(out->name, sizeof out->name, "%" PRIu64, c->config.node_id);
     if (!c->is_raft_open)
         return;
+    out->journal_bytes_max = hf_consensus_journal_bytes_max(c);
+    out->is_installing = c->install.is_active;
     for (unsigned i = 0; i < c->raft.configuration.n && out->n_members < 16; i++) {
         const struct raft_server *s = &c->raft.configuration.servers[i];
+
+        if (hf_consensus_is_tombstone(s))
+            continue;
         struct hf_consensus_member *m = &out->members[out->n_members++];
         struct hf_member parsed;
         raft_index match = 0;
 
         m->id = s->id;
         m->role = role_name(s->role);
+        hf_consensus_member_name(s, m->name);
         m->silence_ms = UINT64_MAX;
         if (hf_member_parse(s->id, s->address, &parsed) == 0)
             snprintf(m->address, sizeof m->address, "%s", parsed.address);
@@ -151,13 +167,16 @@ void hf_consensus_status(const struct hf_consensus *c, struct hf_consensus_statu
         if (s->id == c->config.node_id) {
             snprintf(m->client_address, sizeof m->client_address, "%s", c->client_address);
             m->is_connected = true;
+            m->level = HF_LEVEL_MAX;
             m->silence_ms = 0;
             m->match_index = out->last_index;
             continue;
         }
         for (uint32_t k = 0; k < c->n_others; k++)
-            if (c->others[k].id == s->id)
+            if (c->others[k].id == s->id) {
                 snprintf(m->client_address, sizeof m->client_address, "%s", c->others[k].client_address);
+                m->level = c->others[k].level;
+            }
         m->is_connected = hf_peers_link(c->peers, s->id, HF_CHANNEL_RAFT) != NULL;
         m->silence_ms = hf_peers_silence_ms(c->peers, s->id);
         if (hf_consensus_is_leader(c) && raft_match_index(&c->raft, s->id, &match) == 0)

@@ -10,12 +10,31 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
-/* HF_MSG_STATUS: i64 wall clock ms, u64 lowest index needed by any voter (leader; else 0), u64 term, u8 flags
- * (bit 0: disk space is low). */
-#define HF_MSG_STATUS 19
+/* Why a node that was a member is refused: "removed INDEX: ..." tells it from which configuration on. */
+#define REFUSAL_REMOVED "removed "
 
-static struct hf_hello make_hello(const struct hf_consensus *c)
+/* How the others reach this node: as it was told, else as the list or the configuration spell it. */
+static void self_address(const struct hf_consensus *c, char out[256])
+{
+    struct hf_member m;
+
+    snprintf(out, 256, "%s", *c->peer_address ? c->peer_address : c->listen_address);
+    if (*c->peer_address)
+        return;
+    for (uint32_t i = 0; i < c->identity.n_members; i++)
+        if (c->identity.members[i].id == c->config.node_id && c->config.node_id != 0)
+            snprintf(out, 256, "%s", c->identity.members[i].address);
+    for (unsigned i = 0; c->is_raft_open && i < c->raft.configuration.n; i++) {
+        const struct raft_server *s = &c->raft.configuration.servers[i];
+
+        if (s->id == c->config.node_id && hf_member_parse(s->id, s->address, &m) == 0)
+            snprintf(out, 256, "%s", m.address);
+    }
+}
+
+struct hf_hello hf_consensus_hello(const struct hf_consensus *c)
 {
     struct hf_hello h = {.protocol_min = HF_PEER_PROTOCOL_MIN, .protocol_max = HF_PEER_PROTOCOL_MAX};
 
@@ -23,37 +42,77 @@ static struct hf_hello make_hello(const struct hf_consensus *c)
     memcpy(h.incarnation, c->identity.incarnation, sizeof h.incarnation);
     h.node_id = c->config.node_id;
     h.store_id = c->identity.store_id;
-    h.is_formed = c->identity.is_formed;
+    h.is_formed = c->identity.is_formed || (c->identity.is_joining && c->identity.node_id != 0);
     snprintf(h.client_address, sizeof h.client_address, "%s", c->client_address);
-    for (uint32_t i = 0; i < c->identity.n_members; i++)
-        if (c->identity.members[i].id == h.node_id)
-            snprintf(h.address, sizeof h.address, "%s", c->identity.members[i].address);
+    self_address(c, h.address);
     return h;
+}
+
+static bool is_member_of_something(const struct hf_consensus *c)
+{
+    return c->identity.is_formed || (c->identity.is_joining && c->identity.node_id != 0);
+}
+
+/* A node that knows no member yet, or thinks that it does. */
+static bool judge_join(struct hf_consensus *c, const struct hf_hello *theirs, bool is_dialed, char *why,
+                       size_t why_size)
+{
+    static const uint8_t none[16];
+
+    if (is_dialed) { /* we ask; they answer */
+        if (!theirs->is_formed) {
+            snprintf(why, why_size, "node %" PRIu64 " is no member of a cluster itself", theirs->node_id);
+            return false;
+        }
+        return true;
+    }
+    if (!c->identity.is_formed || !c->is_raft_open) {
+        snprintf(why, why_size, "node %" PRIu64 " is no member of a formed cluster: join by way of another one",
+                 c->config.node_id);
+        return false;
+    }
+    if (memcmp(theirs->cluster_id, none, sizeof none) != 0 &&
+        memcmp(theirs->cluster_id, c->identity.cluster_id, sizeof theirs->cluster_id) != 0) {
+        snprintf(why, why_size, "this is another cluster");
+        return false;
+    }
+    return true;
 }
 
 static bool judge_hello(void *data, const struct hf_hello *theirs, bool is_dialed, char *why, size_t why_size)
 {
     struct hf_consensus *c = data;
-    struct hf_other *o = hf_consensus_other(c, theirs->node_id);
+    struct hf_other *o;
 
-    (void)is_dialed;
+    if (theirs->channel == HF_CHANNEL_JOIN)
+        return judge_join(c, theirs, is_dialed, why, why_size);
+    o = hf_consensus_other(c, theirs->node_id);
     if (memcmp(theirs->cluster_id, c->identity.cluster_id, sizeof theirs->cluster_id) != 0) {
         snprintf(why, why_size, "node %" PRIu64 " belongs to another cluster", theirs->node_id);
         return false;
     }
-    if (c->identity.is_formed && theirs->is_formed &&
+    if (is_member_of_something(c) && theirs->is_formed &&
         memcmp(theirs->incarnation, c->identity.incarnation, sizeof theirs->incarnation) != 0) {
-        snprintf(why, why_size, "node %" PRIu64 " belongs to another incarnation of this cluster", theirs->node_id);
+        snprintf(why, why_size,
+                 "node %" PRIu64
+                 " belongs to another incarnation of this cluster (one of the two was recovered): wipe it "
+                 "with holdfast repair and let it join again",
+                 theirs->node_id);
         return false;
     }
     if (!o) {
-        snprintf(why, why_size, "node %" PRIu64 " is not a member of this cluster", theirs->node_id);
+        if (c->is_raft_open && c->raft.configuration_uncommitted_index == 0 &&
+            theirs->node_id <= hf_consensus_id_max(c))
+            snprintf(why, why_size, REFUSAL_REMOVED "%" PRIu64 ": node %" PRIu64 " is not a member of this cluster",
+                     (uint64_t)c->raft.configuration_committed_index, theirs->node_id);
+        else
+            snprintf(why, why_size, "node %" PRIu64 " is not a member of this cluster", theirs->node_id);
         return false;
     }
-    if (c->identity.is_formed && o->member.store_id != theirs->store_id) {
+    if (is_member_of_something(c) && o->member.store_id != theirs->store_id) {
         snprintf(why, why_size,
                  "node %" PRIu64 " comes with %s data directory, not with the one it was a member with: it must be "
-                 "replaced, not restarted empty",
+                 "replaced or repaired, not restarted empty",
                  theirs->node_id, theirs->is_formed ? "another" : "a new");
         return false;
     }
@@ -62,25 +121,48 @@ static bool judge_hello(void *data, const struct hf_hello *theirs, bool is_diale
         HF_LOG_WARN("consensus", "a node changed its data directory while the cluster forms", "member=%" PRIu64,
                     theirs->node_id);
     }
-    if (!c->identity.is_formed)
+    if (!is_member_of_something(c))
         o->member.store_id = theirs->store_id;
     o->has_hello = true;
     o->hello_is_formed = theirs->is_formed;
     memcpy(o->hello_incarnation, theirs->incarnation, sizeof o->hello_incarnation);
     memcpy(o->client_address, theirs->client_address, sizeof o->client_address);
     o->client_address[sizeof o->client_address - 1] = 0;
+    memcpy(o->hello_address, theirs->address, sizeof o->hello_address);
+    o->hello_address[sizeof o->hello_address - 1] = 0;
     return true;
 }
 
 static void on_refused(void *data, uint64_t node_id, const char *why)
 {
     struct hf_consensus *c = data;
+    char *end;
 
     HF_LOG_WARN("consensus", "a member refuses this node", "member=%" PRIu64 " reason=\"%s\"", node_id, why);
-    if (!c->identity.is_formed)
+    if (c->is_closing || c->has_failed)
+        return;
+    if (strncmp(why, REFUSAL_REMOVED, sizeof REFUSAL_REMOVED - 1) == 0) {
+        uint64_t index = strtoull(why + sizeof REFUSAL_REMOVED - 1, &end, 10);
+
+        if (*end == ':')
+            hf_consensus_on_removed(c, index, why);
+        return;
+    }
+    if (!is_member_of_something(c))
         snprintf(c->problem, sizeof c->problem,
-                 "member %" PRIu64 " refuses this node: %.120s; an empty directory cannot rejoin a formed cluster",
+                 "member %" PRIu64 " refuses this node: %.120s; an empty directory cannot rejoin a formed cluster: see "
+                 "holdfast member replace and holdfastd --join",
                  node_id, why);
+}
+
+static void send_level(struct hf_consensus *c, uint64_t to)
+{
+    struct hf_buf buf = {0};
+
+    hf_buf_put_u32(&buf, HF_LEVEL_MAX);
+    if (hf_peers_link(c->peers, to, HF_CHANNEL_RAFT))
+        hf_consensus_send_simple(c, to, HF_MSG_LEVEL, hf_buf_slice(&buf));
+    hf_buf_free(&buf);
 }
 
 static void on_link_up(void *data, struct hf_link *link)
@@ -89,12 +171,24 @@ static void on_link_up(void *data, struct hf_link *link)
 
     HF_LOG_INFO("consensus", "link up", "member=%" PRIu64 " channel=%d dialed=%d", hf_link_node_id(link),
                 (int)hf_link_channel(link), hf_link_is_dialed(link));
-    if (hf_link_channel(link) == HF_CHANNEL_PROXY) {
+    switch (hf_link_channel(link)) {
+    case HF_CHANNEL_PROXY:
+    case HF_CHANNEL_STATE:
         if (c->events.on_link_up)
             c->events.on_link_up(c->events.data, link);
         return;
+    case HF_CHANNEL_JOIN:
+        hf_consensus_on_join_link(c, link, true);
+        return;
+    case HF_CHANNEL_RAFT:
+        if (!c->is_finishing_install)
+            hf_consensus_try_form(c);
+        send_level(c, hf_link_node_id(link));
+        return;
+    case HF_CHANNELS:
+        break;
     }
-    hf_consensus_try_form(c);
+    HF_UNREACHABLE();
 }
 
 static void on_link_down(void *data, struct hf_link *link)
@@ -103,7 +197,9 @@ static void on_link_down(void *data, struct hf_link *link)
 
     HF_LOG_INFO("consensus", "link down", "member=%" PRIu64 " channel=%d dialed=%d", hf_link_node_id(link),
                 (int)hf_link_channel(link), hf_link_is_dialed(link));
-    if (hf_link_channel(link) == HF_CHANNEL_PROXY && c->events.on_link_down)
+    if (hf_link_channel(link) == HF_CHANNEL_JOIN)
+        hf_consensus_on_join_link(c, link, false);
+    else if (hf_link_channel(link) != HF_CHANNEL_RAFT && c->events.on_link_down)
         c->events.on_link_down(c->events.data, link);
 }
 
@@ -122,7 +218,11 @@ static void on_message(void *data, struct hf_link *link, uint8_t type, struct hf
 
     if (c->is_closing || c->has_failed)
         return;
-    if (hf_link_channel(link) == HF_CHANNEL_PROXY) {
+    if (hf_link_channel(link) == HF_CHANNEL_JOIN) {
+        hf_consensus_on_join_message(c, link, type, payload);
+        return;
+    }
+    if (hf_link_channel(link) != HF_CHANNEL_RAFT) {
         if (c->events.on_message)
             c->events.on_message(c->events.data, link, type, payload);
         return;
@@ -205,13 +305,24 @@ static bool has_late_configuration(struct hf_log_entry *const *entries, uint32_t
     return false;
 }
 
+/* What the decoder allocated for a message that the core does not get. */
+static void drop_message(struct raft_message *m, struct hf_log_entry **entries)
+{
+    if (entries)
+        free_entries(entries, m->append_entries.n_entries);
+    if (m->type == RAFT_INSTALL_SNAPSHOT) {
+        raft_configuration_close(&m->install_snapshot.conf);
+        raft_free(m->install_snapshot.data.base);
+    }
+}
+
 static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, struct hf_slice payload)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
     struct raft_message m;
     struct hf_log_entry **entries = NULL;
     const struct raft_server *server = hf_consensus_server(c, from);
-    char address[300];
+    char address[400];
     int rc;
 
     memset(&m, 0, sizeof m);
@@ -220,12 +331,11 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
         HF_LOG_WARN("consensus", "malformed message dropped", "member=%" PRIu64 " type=%d", from, (int)type);
         return;
     }
-    if (!server) {
-        if (entries)
-            free_entries(entries, m.append_entries.n_entries);
+    if (!hf_consensus_knows(c, from)) {
+        drop_message(&m, entries);
         return;
     }
-    snprintf(address, sizeof address, "%s", server->address);
+    snprintf(address, sizeof address, "%s", server ? server->address : "member");
     m.server_id = from;
     m.server_address = address;
     switch (m.type) {
@@ -265,6 +375,14 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
             return;
         break;
     case RAFT_INSTALL_SNAPSHOT:
+        if (!hf_consensus_admit_install(c, &m.install_snapshot)) {
+            drop_message(&m, NULL);
+            return;
+        }
+        if (m.install_snapshot.term >= raft_current_term(&c->raft)) {
+            c->leader_id = from;
+            c->leader_term = m.install_snapshot.term;
+        }
         break;
     }
     event.receive.message = &m;
@@ -280,6 +398,7 @@ void hf_consensus_dispatch(struct hf_consensus *c, uint64_t from, uint8_t type, 
     case HF_MSG_REQUEST_VOTE:
     case HF_MSG_REQUEST_VOTE_RESULT:
     case HF_MSG_TIMEOUT_NOW:
+    case HF_MSG_INSTALL_SNAPSHOT:
         receive_raft(c, from, type, payload);
         return;
     case HF_MSG_PING:
@@ -288,9 +407,29 @@ void hf_consensus_dispatch(struct hf_consensus *c, uint64_t from, uint8_t type, 
     case HF_MSG_PONG:
         hf_consensus_on_pong(c, from, payload);
         return;
-    case HF_MSG_BEHIND:
-        hf_consensus_on_behind(c, from, payload);
+    case HF_MSG_LEVEL: {
+        struct hf_reader r = hf_reader(payload);
+        uint32_t level = hf_read_u32(&r);
+        struct hf_other *o = hf_consensus_other(c, from);
+
+        if (!r.failed && o)
+            o->level = level;
         return;
+    }
+    case HF_MSG_OPERATE:
+        hf_consensus_on_operate(c, from, payload);
+        return;
+    case HF_MSG_OPERATED:
+        hf_consensus_on_operated(c, from, payload);
+        return;
+    case HF_MSG_REMOVED: {
+        struct hf_reader r = hf_reader(payload);
+        uint64_t index = hf_read_u64(&r);
+
+        if (hf_reader_done(&r) && hf_consensus_knows(c, from))
+            hf_consensus_on_removed(c, index, "the leader says so");
+        return;
+    }
     case HF_MSG_STATUS: {
         struct hf_reader r = hf_reader(payload);
         int64_t wall = (int64_t)hf_read_u64(&r);
@@ -330,7 +469,8 @@ void hf_consensus_send_status(struct hf_consensus *c)
         if (hf_peers_link(c->peers, c->others[i].id, HF_CHANNEL_RAFT))
             hf_consensus_send_simple(c, c->others[i].id, HF_MSG_STATUS, hf_buf_slice(&buf));
     hf_buf_free(&buf);
-    hf_consensus_tell_behind(c);
+    for (uint32_t i = 0; i < c->n_others; i++)
+        send_level(c, c->others[i].id);
 }
 
 void hf_consensus_set_space_low(struct hf_consensus *c, bool is_low)
@@ -386,46 +526,105 @@ int64_t hf_consensus_clock_offset_ms(const struct hf_consensus *c)
 
 /* ---- forming ------------------------------------------------------------------------------------------ */
 
-/* Bring `others` and the dialed links in line with the members: the initial list while forming, the newest
- * configuration afterwards. */
+/* Not a member any more: tell it (it may not hear of the commit otherwise), close its links, free its place once a
+ * read for it that is under way is back. */
+static void forget_other(struct hf_consensus *c, struct hf_other *o)
+{
+    struct hf_buf buf = {0};
+    bool is_reading = o->is_reading;
+    struct hf_journal_read read = o->read;
+
+    HF_LOG_INFO("consensus", "no member any more", "member=%" PRIu64, o->id);
+    if (hf_consensus_is_leader(c)) {
+        hf_buf_put_u64(&buf, c->raft.configuration_committed_index);
+        hf_consensus_send_simple(c, o->id, HF_MSG_REMOVED, hf_buf_slice(&buf));
+        hf_buf_free(&buf);
+    }
+    hf_consensus_drop_sends(c, o);
+    if (o->needs_copy && c->events.on_caught_up && !c->is_closing)
+        c->events.on_caught_up(c->events.data, o->id);
+    if (c->peers)
+        hf_peers_remove(c->peers, o->id);
+    memset(o, 0, sizeof *o);
+    o->owner = c;
+    o->read = read;
+    o->is_reading = o->is_leaving = is_reading;
+}
+
+static struct hf_other *new_other(struct hf_consensus *c, uint64_t id)
+{
+    struct hf_other *o = NULL;
+
+    for (uint32_t i = 0; i < c->n_others && !o; i++)
+        if (c->others[i].id == 0 && !c->others[i].is_leaving)
+            o = &c->others[i];
+    if (!o) {
+        HF_ASSERT(c->n_others < sizeof c->others / sizeof c->others[0]);
+        o = &c->others[c->n_others++];
+    }
+    memset(o, 0, sizeof *o);
+    o->id = id;
+    o->owner = c;
+    return o;
+}
+
+/* The members to keep links with: the initial list while forming, what it was told for a node that joins, else those
+ * of the newest configuration. */
+static uint32_t wanted_members(struct hf_consensus *c, struct hf_member members[HF_MEMBERS_MAX])
+{
+    uint32_t n = 0;
+
+    if (!c->is_raft_open || c->raft.configuration.n == 0) {
+        memcpy(members, c->identity.members, c->identity.n_members * sizeof members[0]);
+        return c->identity.n_members;
+    }
+    for (unsigned i = 0; i < c->raft.configuration.n && n < HF_MEMBERS_MAX; i++) {
+        const struct raft_server *s = &c->raft.configuration.servers[i];
+
+        if (s->role == RAFT_SPARE)
+            continue; /* a place that nobody took, or the last id given out */
+        if (hf_member_parse(s->id, s->address, &members[n]) < 0) {
+            HF_LOG_ERROR("consensus", "a member's address does not parse", "member=%" PRIu64 " address=%s",
+                         (uint64_t)s->id, s->address);
+            continue;
+        }
+        n++;
+    }
+    return n;
+}
+
+/* Bring `others` and the dialed links in line with the members. One that an uncommitted change leaves out stays until
+ * the change is committed. */
 void hf_consensus_members_changed(struct hf_consensus *c)
 {
     struct hf_member members[HF_MEMBERS_MAX];
-    uint32_t n = 0;
+    uint32_t n = wanted_members(c, members);
 
-    if (c->is_raft_open) {
-        for (unsigned i = 0; i < c->raft.configuration.n && n < HF_MEMBERS_MAX; i++) {
-            const struct raft_server *s = &c->raft.configuration.servers[i];
-
-            if (hf_member_parse(s->id, s->address, &members[n]) < 0) {
-                HF_LOG_ERROR("consensus", "a member's address does not parse", "member=%" PRIu64 " address=%s",
-                             (uint64_t)s->id, s->address);
-                continue;
-            }
-            n++;
-        }
-    } else {
-        n = c->identity.n_members;
-        memcpy(members, c->identity.members, n * sizeof members[0]);
-    }
     for (uint32_t i = 0; i < n; i++) {
         struct hf_other *o;
 
         if (members[i].id == c->config.node_id)
             continue;
         o = hf_consensus_other(c, members[i].id);
-        if (!o) {
-            HF_ASSERT(c->n_others < HF_MEMBERS_MAX);
-            o = &c->others[c->n_others++];
-            memset(o, 0, sizeof *o);
-            o->id = members[i].id;
-            o->owner = c;
-        }
+        if (!o)
+            o = new_other(c, members[i].id);
         if (members[i].store_id == 0)
             members[i].store_id = o->member.store_id;
+        if (c->peers && (!o->is_added || strcmp(o->member.address, members[i].address) != 0)) {
+            hf_peers_add(c->peers, o->id, members[i].address);
+            o->is_added = true;
+        }
         o->member = members[i];
-        if (c->peers)
-            hf_peers_add(c->peers, o->id, o->member.address);
+    }
+    if (!c->is_raft_open || c->raft.configuration.n == 0 || c->raft.configuration_uncommitted_index != 0)
+        return;
+    for (uint32_t k = 0; k < c->n_others; k++) {
+        bool is_wanted = c->others[k].id == 0;
+
+        for (uint32_t i = 0; i < n; i++)
+            is_wanted |= members[i].id == c->others[k].id;
+        if (!is_wanted)
+            forget_other(c, &c->others[k]);
     }
 }
 
@@ -492,7 +691,8 @@ void hf_consensus_try_form(struct hf_consensus *c)
     char why[256];
     int rc;
 
-    if (c->identity.is_formed || c->is_raft_open || c->is_closing || c->has_failed || !c->is_started || c->is_held)
+    if (c->identity.is_formed || c->identity.is_joining || c->is_raft_open || c->is_closing || c->has_failed ||
+        !c->is_started || c->is_held)
         return;
     if (hf_journal_next_index(c->journal) == 1) {
         for (uint32_t i = 0; i < c->n_others; i++) {
@@ -537,7 +737,7 @@ void hf_consensus_try_form(struct hf_consensus *c)
         return;
     }
     c->problem[0] = 0;
-    struct hf_hello hello = make_hello(c);
+    struct hf_hello hello = hf_consensus_hello(c);
     hf_peers_update_self(c->peers, &hello);
     HF_LOG_INFO("consensus", "cluster formed", "members=%" PRIu32 " store=%016" PRIx64, c->identity.n_members,
                 c->identity.store_id);
@@ -554,7 +754,7 @@ int hf_consensus_listen(struct hf_consensus *c, char *why, size_t why_size)
                                      .message_bytes_max = c->config.message_bytes_max};
     int rc;
 
-    config.self = make_hello(c);
+    config.self = hf_consensus_hello(c);
     c->peers_events.data = c;
     c->peers_events.on_hello = judge_hello;
     c->peers_events.on_refused = on_refused;
@@ -569,6 +769,14 @@ int hf_consensus_listen(struct hf_consensus *c, char *why, size_t why_size)
     }
     hf_consensus_members_changed(c);
     return 0;
+}
+
+struct hf_link *hf_consensus_state_link(struct hf_consensus *c, uint64_t node_id)
+{
+    if (!c->peers || !hf_consensus_other(c, node_id))
+        return NULL;
+    hf_peers_want_state(c->peers, node_id, true);
+    return hf_peers_link(c->peers, node_id, HF_CHANNEL_STATE);
 }
 
 struct hf_link *hf_consensus_proxy_link(struct hf_consensus *c, uint64_t node_id)

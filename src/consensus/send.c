@@ -128,8 +128,9 @@ static void on_read(struct hf_journal_read *req, int rc, struct hf_log_entry **e
     struct hf_consensus *c = o->owner;
 
     o->is_reading = false;
-    if (!c->is_closing && !c->has_failed)
+    if (!o->is_leaving && !c->is_closing && !c->has_failed)
         send_read(c, o, req->first, rc, entries, n);
+    o->is_leaving = false;
     for (size_t i = 0; i < n; i++)
         hf_log_entry_unref(entries[i]);
 }
@@ -206,41 +207,6 @@ static void queue_append(struct hf_consensus *c, struct hf_other *o, const struc
     pump(c, o);
 }
 
-/* A follower asked for entries that were compacted away: it needs a copy of the state, which this release does not
- * send. Tell it, so that it can tell its operator; again each second, since the message may find no link. */
-static void send_behind(struct hf_consensus *c, struct hf_other *o, uint64_t match)
-{
-    struct hf_buf buf = {0};
-
-    hf_buf_put_u64(&buf, match);
-    hf_buf_put_u64(&buf, hf_journal_first_index(c->journal));
-    hf_consensus_send_simple(c, o->id, HF_MSG_BEHIND, hf_buf_slice(&buf));
-    hf_buf_free(&buf);
-}
-
-void hf_consensus_tell_behind(struct hf_consensus *c)
-{
-    for (uint32_t i = 0; i < c->n_others; i++) {
-        struct hf_other *o = &c->others[i];
-        raft_index match = 0;
-
-        if (!o->needs_copy || !hf_consensus_is_leader(c) || raft_match_index(&c->raft, o->id, &match) != 0)
-            continue;
-        if (match + 1 >= hf_journal_first_index(c->journal))
-            o->needs_copy = false;
-        else
-            send_behind(c, o, match);
-    }
-}
-
-static void note_behind(struct hf_consensus *c, struct hf_other *o)
-{
-    if (!o->needs_copy)
-        HF_LOG_WARN("consensus", "a member needs entries that are no longer in the journal",
-                    "member=%" PRIu64 " first=%" PRIu64, o->id, hf_journal_first_index(c->journal));
-    o->needs_copy = true;
-}
-
 /* Carry one message of the core to its destination. */
 void hf_consensus_send(struct hf_consensus *c, const struct raft_message *m)
 {
@@ -255,7 +221,7 @@ void hf_consensus_send(struct hf_consensus *c, const struct raft_message *m)
         queue_append(c, o, &m->append_entries);
         return;
     case RAFT_INSTALL_SNAPSHOT:
-        note_behind(c, o);
+        hf_consensus_note_behind(c, o);
         return;
     case RAFT_REQUEST_VOTE:
         /* R8: the leave to disturb a leader holds for the one election that its TimeoutNow started. */
