@@ -22,6 +22,9 @@ bool hf_host_port_split(const char *address, struct hf_host_port *out);
 /* The address clients use, or the peer address when that is not known. */
 const char *hf_peer_address(const struct hf_node_peer_status *peer);
 
+/* The word operators know for raft's role: a standby is a learner. */
+const char *hf_role_word(const char *role);
+
 #define HF_DIGEST_TEXT_BYTES 33
 /* Lower-case hex with a final 0. */
 void hf_digest_text(const struct hf_store_meta *meta, char out[HF_DIGEST_TEXT_BYTES]);

@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/stats.h"
+#include "entry/entry.h"
 #include "resp/reply.h"
 #include "resp/resp.h"
 #include "store/store.h"
@@ -34,9 +35,10 @@ void hf_plan_free(struct hf_plan *p);
 /* All an apply handler can reach. */
 struct hf_apply_ctx {
     struct hf_store *store;
-    int64_t now_ms;      /* log time of this entry */
-    uint64_t revision;   /* index << 16 | position: the version that this command's writes get */
-    struct hf_prng prng; /* seeded from (entry seed, position) */
+    int64_t now_ms;            /* log time of this entry */
+    uint64_t revision;         /* index << 16 | position: the version that this command's writes get */
+    struct hf_prng prng;       /* seeded from (entry seed, position) */
+    bool are_settings_changed; /* out: a replicated setting was written */
 };
 
 /* ---- read ---------------------------------------------------------------------------------------- */
@@ -124,16 +126,6 @@ struct hf_operation {
 };
 void hf_operation_done(struct hf_operation *op);
 
-enum hf_member_op {
-    HF_MEMBER_JOIN = 1, /* a node asks for itself; not a command */
-    HF_MEMBER_ADD,      /* name, address: a place for a node that will join under this name */
-    HF_MEMBER_REMOVE,
-    HF_MEMBER_PROMOTE,
-    HF_MEMBER_DEMOTE,
-    HF_MEMBER_REPLACE, /* node is the old one, other the new one */
-    HF_MEMBER_TRANSFER /* leadership to node, "" = the most up-to-date voter */
-};
-
 /* What OPERATE commands may ask; the arguments are borrowed for the call. */
 struct hf_operator_ops {
     void *data;
@@ -211,6 +203,19 @@ struct hf_node_status {
 #define HF_METRIC_MISSES       "keyspace_misses_total"          /* counter: sum of hf_read_ctx.misses */
 #define HF_METRIC_EXPIRED      "keyspace_expired_total"         /* counter: keys removed because they were due */
 
+/* Error replies by their first word (INFO errorstats): a fixed list of words, "other" for the rest, so that neither
+ * clients nor other nodes can make it grow. */
+#define HF_ERROR_WORDS 14
+struct hf_error_stats {
+    struct hf_counter *of[HF_ERROR_WORDS];
+};
+/* Registers error_replies_by_word_total{word="ERR"} and so on at the first call. Any thread, but slow: callers keep the
+ * result. */
+struct hf_error_stats hf_error_stats(struct hf_stats *st);
+const char *hf_error_word(uint32_t i);
+/* Counts a flat reply that is an error; others are left alone. Any thread. */
+void hf_error_stats_count(const struct hf_error_stats *errors, struct hf_slice flat);
+
 /* What is counted for each command. rejected: refused before it ran (wrong number of arguments, not permitted,
  * refused by its plan, no leader); failed: ran and gave an error. calls counts those that ran. */
 struct hf_command_stats {
@@ -268,6 +273,13 @@ const struct hf_command *hf_command_find(struct hf_slice name);
 const struct hf_command *hf_command_resolve(const struct hf_args *args, struct hf_reply *err);
 /* Row of an op, NULL when unknown (the node must stop). */
 const struct hf_command *hf_command_by_op(uint16_t op);
+/* The feature level (entry.h) that a node needs to apply this command. */
+uint32_t hf_command_level(const struct hf_command *cmd, struct hf_slice payload);
+/* WRITE rows that only nodes submit: settings and the feature level. No client can name them: they have an op, but are
+ * not found by hf_command_find or resolve, and have no id. NULL when there is none of this name. */
+const struct hf_command *hf_command_internal(struct hf_slice name);
+#define HF_COMMAND_SETTING "_setting" /* name value: sets a replicated setting; "" deletes */
+#define HF_COMMAND_LEVEL   "_level"   /* level: raises the cluster's feature level */
 /* Number of rows with an id; row by id. */
 uint16_t hf_command_count(void);
 const struct hf_command *hf_command_at(uint16_t id);

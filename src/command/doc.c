@@ -226,6 +226,8 @@ static void put_kind(struct hf_buf *out, const struct hf_command *row)
         hf_buf_printf(out, "A write, through the log.");
     else if ((row->flags & HF_CMD_READ) && !(row->flags & HF_CMD_NOGATE))
         hf_buf_printf(out, "A linearizable read.");
+    else if (row->flags & HF_CMD_OPERATE)
+        hf_buf_printf(out, "For operators; any node takes it and answers when it is done.");
     else
         hf_buf_printf(out, "Answered by the node the client is connected to.");
 }

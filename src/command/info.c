@@ -288,6 +288,7 @@ static void put_store(struct info *info)
     put(info, "store_log_time_ms", (uint64_t)hf_store_log_time_ms(info->cx->store));
     put(info, "store_file_bytes", info->st->database_bytes);
     put(info, "journal_bytes", info->st->journal_bytes);
+    put(info, "journal_bytes_max", info->st->journal_bytes_max);
     put(info, "journal_tail_bytes", info->st->journal_tail_bytes);
     put(info, "disk_free_bytes", info->st->disk_free_bytes);
     hf_stats_prometheus(info->st->stats, &all);
@@ -321,6 +322,8 @@ static void put_raft_fields(struct info *info, bool with_digest)
     char digest[HF_DIGEST_TEXT_BYTES];
 
     put_text(info, "raft_state", st->role);
+    put(info, "raft_ready", st->is_ready);
+    put_text(info, "raft_problem", st->problem);
     put(info, "raft_node_id", st->node_id);
     put_text(info, "raft_cluster_id", st->cluster_id);
     put(info, "raft_term", st->term);
@@ -353,9 +356,58 @@ static void put_raft(struct info *info)
     put_raft_fields(info, false);
 }
 
+/* A member in a line of its own: of this node what it knows itself, of the others what it heard; match_index and lag
+ * are known to the leader. */
+static void put_members(struct info *info)
+{
+    const struct hf_node_status *st = info->st;
+    bool is_member = st->self_role != NULL && st->self_role[0] != '\0', is_leader = hf_node_is_leader(st);
+
+    put(info, "members", st->n_peers + is_member);
+    put_text(info, "member_name", st->name);
+    put_text(info, "member_role", is_member ? hf_role_word(st->self_role) : "none");
+    put_text(info, "member_address", st->peer_address);
+    put(info, "feature_level", st->level);
+    put(info, "feature_level_max", st->level_max);
+    for (uint32_t i = 0; i < st->n_peers; i++) {
+        const struct hf_node_peer_status *peer = &st->peers[i];
+
+        hf_buf_printf(&info->text,
+                      "member%" PRIu64 ":name=%s,role=%s,leader=%d,address=%s,client_address=%s,connected=%d,level=%u",
+                      peer->id, peer->name, hf_role_word(peer->role), peer->id == st->leader_id, peer->address,
+                      peer->client_address, peer->is_connected, peer->level);
+        if (is_leader)
+            hf_buf_printf(&info->text, ",match_index=%" PRIu64 ",lag=%" PRIu64, peer->match_index,
+                          st->last_index > peer->match_index ? st->last_index - peer->match_index : 0);
+        hf_buf_printf(&info->text, "\r\n");
+    }
+}
+
+/* Whole state databases on their way from or to this node. */
+static void put_copies(struct info *info)
+{
+    put(info, "copies", info->st->n_copies);
+    for (uint32_t i = 0; i < info->st->n_copies; i++) {
+        const struct hf_node_copy_status *copy = &info->st->copies[i];
+
+        hf_buf_printf(&info->text,
+                      "copy%" PRIu32 ":member=%" PRIu64 ",direction=%s,phase=%s,index=%" PRIu64 ",done_bytes=%" PRIu64
+                      ",total_bytes=%" PRIu64 ",bytes_per_second=%" PRIu64 "\r\n",
+                      i, copy->member, copy->is_sending ? "out" : "in", copy->phase, copy->index, copy->done_bytes,
+                      copy->total_bytes, copy->bytes_per_second);
+    }
+}
+
 static void put_errorstats(struct info *info)
 {
-    (void)info; /* errors are counted by command, not by prefix */
+    struct hf_error_stats errors = hf_error_stats(info->st->stats);
+
+    for (uint32_t i = 0; i < HF_ERROR_WORDS; i++) {
+        uint64_t n = hf_counter_get(errors.of[i]);
+
+        if (n != 0)
+            hf_buf_printf(&info->text, "errorstat_%s:count=%" PRIu64 "\r\n", hf_error_word(i), n);
+    }
 }
 
 /* ---- INFO ---------------------------------------------------------------------------------------- */
@@ -381,6 +433,8 @@ static const struct info_section {
     {"keyspace", "Keyspace", true, put_keyspace},
     {"store", "Store", true, put_store},
     {"raft", "Raft", true, put_raft},
+    {"members", "Members", true, put_members},
+    {"copies", "Copies", true, put_copies},
 };
 
 static bool is_all(struct hf_slice word)

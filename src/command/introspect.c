@@ -77,8 +77,11 @@ static uint32_t categories_of(const struct hf_command *row, const char *words[CA
         words[n++] = "keyspace";
         break;
     case HF_GROUP_STRING:
-    case HF_GROUP_HOLDFAST:
         words[n++] = "string";
+        break;
+    case HF_GROUP_HOLDFAST:
+        if (row->keys.first != 0)
+            words[n++] = "string";
         break;
     case HF_GROUP_SERVER:
         break;

@@ -10,6 +10,10 @@ extern const struct hf_command hf_commands_key[];
 extern const struct hf_command hf_commands_string[];
 extern const struct hf_command hf_commands_server[];
 extern const struct hf_command hf_commands_holdfast[];
+extern const struct hf_command hf_commands_member[];
+
+/* Without names for clients (hf_command_internal); not among the others. */
+extern const struct hf_command hf_commands_internal[];
 
 extern const struct hf_command hf_subcommands_client[];
 extern const struct hf_command hf_subcommands_command[];

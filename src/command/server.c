@@ -50,14 +50,14 @@ static void local_config_get(struct hf_local_ctx *cx, const struct hf_args *args
     hf_free(list.names);
 }
 
-static void local_config_set(struct hf_local_ctx *cx, const struct hf_args *args, struct hf_reply *out)
+static void operate_config_set(struct hf_operation *op, const struct hf_operator_ops *ops, const struct hf_args *args)
 {
     uint32_t n = (args->n - 2) / 2;
     struct hf_slice *names, *values;
-    char err[256] = "";
 
     if (args->n % 2 != 0) {
-        hf_reply_error(out, HF_ERR_SYNTAX);
+        hf_reply_error(&op->reply, HF_ERR_SYNTAX);
+        hf_operation_done(op);
         return;
     }
     names = hf_malloc(n * sizeof(names[0]));
@@ -66,10 +66,7 @@ static void local_config_set(struct hf_local_ctx *cx, const struct hf_args *args
         names[i] = args->at[2 + 2 * i];
         values[i] = args->at[3 + 2 * i];
     }
-    if (cx->ops->config_set(cx->ops->data, names, values, n, err, sizeof(err)))
-        hf_reply_ok(out);
-    else
-        hf_reply_errorf(out, "ERR %s", err);
+    ops->config_set(ops->data, op, names, values, n);
     hf_free(names);
     hf_free(values);
 }
@@ -85,7 +82,7 @@ static void local_config_rewrite(struct hf_local_ctx *cx, const struct hf_args *
 {
     (void)cx;
     (void)args;
-    hf_reply_error(out, "ERR The server is running without a config file");
+    hf_reply_ok(out);
 }
 
 /* ---- time, role, replicas ------------------------------------------------------------------------ */
@@ -327,10 +324,11 @@ static const struct hf_command config_subcommands[] = {
     {
         .name = "config|set",
         .arity = -4,
-        .flags = HF_CMD_LOCAL | HF_CMD_LOADING | HF_CMD_ADMIN,
-        .local = local_config_set,
+        .flags = HF_CMD_OPERATE | HF_CMD_LOADING | HF_CMD_ADMIN,
+        .operate = operate_config_set,
         .doc = {.group = HF_GROUP_SERVER,
-                .summary = "Changes settings of this node while it runs.",
+                .summary = "Changes settings while the node runs, for good: those of this node alone in its data "
+                           "directory, those of the whole cluster on every node.",
                 .since = "2.0.0",
                 .complexity = "O(N) with N the number of settings given",
                 .args = "(parameter:string value:string)..."},
@@ -352,7 +350,7 @@ static const struct hf_command config_subcommands[] = {
         .flags = HF_CMD_LOCAL | HF_CMD_LOADING | HF_CMD_ADMIN,
         .local = local_config_rewrite,
         .doc = {.group = HF_GROUP_SERVER,
-                .summary = "Refused: the node does not write its configuration file.",
+                .summary = "Does nothing and succeeds: what CONFIG SET changes is kept already.",
                 .since = "2.8.0",
                 .complexity = "O(1)",
                 .args = ""},

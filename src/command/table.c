@@ -17,6 +17,7 @@
 
 static const struct hf_command *const sources[] = {
     hf_commands_connection, hf_commands_key, hf_commands_string, hf_commands_server, hf_commands_holdfast,
+    hf_commands_member,
 };
 
 /* Set once by hf_command_table_init, constant afterwards. */
@@ -27,6 +28,7 @@ static struct {
     const struct hf_command *at[ROWS_MAX];  /* by id */
     const struct hf_command *all[ROWS_MAX]; /* top-level rows, NULL at the end */
     const struct hf_command *by_op[HF_OP_MAX + 1];
+    struct hf_command internal[4]; /* rows without an id; ended by a row without a name */
     uint16_t hash[HASH_SLOTS]; /* 1 + position in all; 0 = free */
     uint16_t n_ids, n_all;
 } table;
@@ -46,16 +48,21 @@ static uint32_t name_hash(struct hf_slice name)
     return h ^ (h >> 15);
 }
 
-static void give_id(struct hf_command *row)
+static void give_op(struct hf_command *row)
 {
-    HF_ASSERT(table.n_ids < ROWS_MAX);
-    row->id = table.n_ids;
-    table.at[table.n_ids++] = row;
     if (row->op == 0)
         return;
     HF_ASSERT(row->op <= HF_OP_MAX);
     HF_ASSERT(table.by_op[row->op] == NULL);
     table.by_op[row->op] = row;
+}
+
+static void give_id(struct hf_command *row)
+{
+    HF_ASSERT(table.n_ids < ROWS_MAX);
+    row->id = table.n_ids;
+    table.at[table.n_ids++] = row;
+    give_op(row);
 }
 
 void hf_command_table_init(void)
@@ -86,6 +93,12 @@ void hf_command_table_init(void)
             }
             table.subrows[n_sub++].name = NULL;
         }
+    }
+    for (size_t i = 0; hf_commands_internal[i].name != NULL; i++) {
+        HF_ASSERT(i + 1 < sizeof(table.internal) / sizeof(table.internal[0]));
+        table.internal[i] = hf_commands_internal[i];
+        table.internal[i].id = UINT16_MAX;
+        give_op(&table.internal[i]);
     }
     table.is_ready = true;
 }
@@ -156,7 +169,7 @@ static const struct hf_command *find_subcommand(const struct hf_command *contain
 
 static bool has_handler(const struct hf_command *row)
 {
-    return row->plan != NULL || row->read != NULL || row->local != NULL;
+    return row->plan != NULL || row->read != NULL || row->local != NULL || row->operate != NULL;
 }
 
 const struct hf_command *hf_command_resolve(const struct hf_args *args, struct hf_reply *err)
@@ -190,6 +203,15 @@ const struct hf_command *hf_command_by_op(uint16_t op)
 {
     HF_ASSERT(table.is_ready);
     return op <= HF_OP_MAX ? table.by_op[op] : NULL;
+}
+
+const struct hf_command *hf_command_internal(struct hf_slice name)
+{
+    HF_ASSERT(table.is_ready);
+    for (const struct hf_command *row = table.internal; row->name != NULL; row++)
+        if (hf_slice_eq(name, hf_slice_str(row->name)))
+            return row;
+    return NULL;
 }
 
 uint16_t hf_command_count(void)

@@ -21,6 +21,7 @@ struct harness {
     uint32_t n_ticks; /* asked for by reads */
     struct hf_client clients[HARNESS_CLIENTS];
     struct hf_local_ops ops;
+    struct hf_operator_ops operator_ops;
     struct hf_node_status status;
     struct hf_node_peer_status peers[2];
     bool debug_allowed, password_set, stats_reset, is_shut_down;
@@ -29,7 +30,8 @@ struct harness {
 
 void harness_open(struct harness *h);
 void harness_close(struct harness *h);
-/* Run words as client 0; the flat reply (empty = none) is valid until the next call. */
+/* Run words as client 0 (or, for rows that clients cannot name, as a node); the flat reply (empty = none) is valid
+ * until the next call. */
 struct hf_slice harness_run(struct harness *h, const struct hf_args *args);
 /* Run one line in the notation of redis-cli; *text gets the reply as redis-cli shows it, with a final 0. */
 void harness_run_line(struct harness *h, const char *line, struct hf_buf *text);

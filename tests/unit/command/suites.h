@@ -8,6 +8,7 @@ Suite *suite_table(void);
 Suite *suite_decimal(void);
 Suite *suite_read(void);
 Suite *suite_server(void);
+Suite *suite_member(void);
 Suite *suite_golden(void);
 void golden_rewrite(void);
 

@@ -19,6 +19,7 @@ int main(int argc, char **argv)
         srunner_add_suite(runner, suite_decimal());
         srunner_add_suite(runner, suite_read());
         srunner_add_suite(runner, suite_server());
+        srunner_add_suite(runner, suite_member());
         srunner_add_suite(runner, suite_golden());
     }
     srunner_run_all(runner, CK_NORMAL);

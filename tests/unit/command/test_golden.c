@@ -18,8 +18,8 @@
 #include <stdlib.h>
 
 static const char *const scripts[] = {
-    "client", "command", "connection", "expire", "getset", "holdfast",
-    "key",    "number",  "range",      "scan",   "server", "set",
+    "client", "command", "connection", "expire", "getset", "holdfast", "key",
+    "member", "number",  "range",      "scan",   "server", "set",      "setting",
 };
 #define N_SCRIPTS (sizeof(scripts) / sizeof(scripts[0]))
 

@@ -13,23 +13,25 @@ static void check_name(const char *name)
         ck_assert_msg(!isupper((unsigned char)*p) && !isspace((unsigned char)*p), "%s", name);
 }
 
-/* Exactly one of the three kinds, with the handlers of that kind and no others. */
+/* Exactly one of the four kinds, with the handlers of that kind and no others. */
 static void check_handlers(const struct hf_command *row)
 {
     bool is_write = row->flags & HF_CMD_WRITE, is_read = row->flags & HF_CMD_READ, is_local = row->flags & HF_CMD_LOCAL;
+    bool is_operate = row->flags & HF_CMD_OPERATE;
 
     if (row->subcommands != NULL && row->local == NULL) {
-        ck_assert_msg(!is_write && !is_read && !is_local, "%s only holds others", row->name);
+        ck_assert_msg(!is_write && !is_read && !is_local && !is_operate, "%s only holds others", row->name);
         ck_assert_ptr_null(row->plan);
         ck_assert_ptr_null(row->read);
         return;
     }
-    ck_assert_msg(is_write + is_read + is_local == 1, "%s", row->name);
+    ck_assert_msg(is_write + is_read + is_local + is_operate == 1, "%s", row->name);
     ck_assert_msg((row->op != 0) == is_write, "%s", row->name);
     ck_assert_msg((row->plan != NULL) == is_write, "%s", row->name);
     ck_assert_msg((row->apply != NULL) == is_write, "%s", row->name);
     ck_assert_msg((row->read != NULL) == is_read, "%s", row->name);
     ck_assert_msg((row->local != NULL) == is_local, "%s", row->name);
+    ck_assert_msg((row->operate != NULL) == is_operate, "%s", row->name);
     ck_assert_msg(!(row->flags & HF_CMD_NOGATE) || is_read, "%s", row->name);
     ck_assert_msg(!(row->flags & HF_CMD_DENYOOM) || is_write, "%s", row->name);
 }
@@ -49,7 +51,7 @@ static void check_keys(const struct hf_command *row)
     ck_assert_msg(row->keys.last < words, "%s", row->name);
     ck_assert_msg(row->keys.last < 0 || row->keys.last >= row->keys.first, "%s", row->name);
     ck_assert_msg(row->keys.last >= 0 || row->arity < 0, "%s", row->name);
-    ck_assert_msg((row->flags & HF_CMD_LOCAL) == 0, "%s has keys and does not see them", row->name);
+    ck_assert_msg((row->flags & (HF_CMD_LOCAL | HF_CMD_OPERATE)) == 0, "%s has keys and does not see them", row->name);
 }
 
 static void check_doc(const struct hf_command *row)
@@ -96,7 +98,7 @@ START_TEST(test_op_numbers_never_change)
         NULL,          "set",      "setnx",  "setex",    "psetex",   "getset",   "getdel",    "getex",
         "mset",        "msetnx",   "append", "setrange", "incr",     "decr",     "incrby",    "decrby",
         "incrbyfloat", "del",      "unlink", "expire",   "pexpire",  "expireat", "pexpireat", "persist",
-        "rename",      "renamenx", "copy",   "flushdb",  "flushall", "hf.cas",
+        "rename",      "renamenx", "copy",   "flushdb",  "flushall", "hf.cas",   "_setting",  "_level",
     };
 
     hf_command_table_init();
@@ -105,6 +107,46 @@ START_TEST(test_op_numbers_never_change)
     ck_assert_ptr_null(hf_command_by_op(0));
     ck_assert_ptr_null(hf_command_by_op(HF_OP_MAX + 1));
     ck_assert_ptr_null(hf_command_by_op(UINT16_MAX));
+}
+END_TEST
+
+/* What only nodes submit has an op, and nothing by which a client could name or see it. */
+START_TEST(test_internal_rows_are_hidden)
+{
+    static const char *const names[] = {HF_COMMAND_SETTING, HF_COMMAND_LEVEL};
+
+    hf_command_table_init();
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const struct hf_command *row = hf_command_internal(hf_slice_str(names[i]));
+        struct hf_slice words[] = {hf_slice_str(names[i]), hf_slice_str("a"), hf_slice_str("b")};
+        struct hf_args args = {words, row != NULL ? (uint32_t)row->arity : 1};
+        struct hf_reply err = {0};
+
+        ck_assert_ptr_nonnull(row);
+        ck_assert_ptr_eq(hf_command_by_op(row->op), row);
+        ck_assert_ptr_nonnull(row->plan);
+        ck_assert_ptr_nonnull(row->apply);
+        ck_assert_uint_eq(row->flags, HF_CMD_WRITE); /* DENYOOM: never refused for want of space */
+        ck_assert_uint_ge(row->id, hf_command_count());
+        ck_assert_ptr_null(hf_command_find(words[0]));
+        ck_assert_ptr_null(hf_command_resolve(&args, &err));
+        hf_reply_free(&err);
+        for (size_t k = 0; hf_command_all()[k] != NULL; k++)
+            ck_assert_str_ne(hf_command_all()[k]->name, names[i]);
+    }
+    ck_assert_ptr_null(hf_command_internal(hf_slice_str("get")));
+    ck_assert_ptr_null(hf_command_internal(hf_slice_str("")));
+}
+END_TEST
+
+START_TEST(test_level_that_a_command_needs)
+{
+    uint8_t three[4] = {3, 0, 0, 0};
+
+    hf_command_table_init();
+    ck_assert_uint_eq(hf_command_level(hf_command_by_op(HF_OP_SET), hf_slice(three, 4)), 1);
+    ck_assert_uint_eq(hf_command_level(hf_command_by_op(HF_OP_SETTING), hf_slice(three, 4)), 2);
+    ck_assert_uint_eq(hf_command_level(hf_command_by_op(HF_OP_LEVEL), hf_slice(three, 4)), 3);
 }
 END_TEST
 
@@ -199,6 +241,8 @@ Suite *suite_table(void)
 
     tcase_add_test(tc, test_rows_are_complete_and_consistent);
     tcase_add_test(tc, test_op_numbers_never_change);
+    tcase_add_test(tc, test_internal_rows_are_hidden);
+    tcase_add_test(tc, test_level_that_a_command_needs);
     tcase_add_test(tc, test_find_takes_any_case_and_no_other_name);
     tcase_add_test(tc, test_doc_notation_is_parsed);
     tcase_add_test(tc, test_payload_reader_notices_short_payloads);
