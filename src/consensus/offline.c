@@ -21,56 +21,19 @@
  *            3. journal: term, no vote, empty, going on behind the state's index
  *            4. the state is renamed into place, CURRENT is written
  *            5. identity: finished */
-#include "consensus/offline.h"
+#include "consensus/offline_internal.h"
 
 #include "base/assert.h"
 #include "base/crashpoint.h"
 #include "base/mem.h"
 #include "base/util.h"
-#include "consensus/identity.h"
-#include "journal/journal.h"
 
 #include <inttypes.h>
-#include <raft.h>
 #include <stdio.h>
 
 /* Small ones: a disk that is full has to take them. The node makes its own again when it starts. */
 #define SEGMENT_BYTES (64u * 1024u)
 #define TAIL_BYTES    (64u * 1024u)
-#define WHY_BYTES     768u
-
-/* ---- what a directory holds ----------------------------------------------------------------------- */
-
-/* Each part is read on its own, so that the rest is known when one is damaged. */
-struct found {
-    const char *dir;
-    bool is_there; /* the directory itself */
-    int identity_rc, marker_rc, journal_rc;
-    char identity_why[WHY_BYTES], marker_why[WHY_BYTES], journal_why[WHY_BYTES];
-    struct hf_identity identity;
-    struct hf_marker marker;
-    struct hf_journal_state journal;
-    uint64_t last_term;           /* of the journal's last entry, else of the marker */
-    uint64_t configuration_index; /* 0 = none known */
-    struct hf_buf bytes;          /* of the newest configuration */
-    struct raft_configuration configuration;
-    bool has_configuration; /* and it decodes */
-};
-
-static int decode_configuration(struct hf_slice bytes, struct raft_configuration *out)
-{
-    struct raft_buffer buf = {raft_malloc(bytes.len), bytes.len}; /* the decoder reads aligned words */
-    int rv;
-
-    HF_ASSERT(buf.base != NULL);
-    memcpy(buf.base, bytes.ptr, bytes.len);
-    raft_configuration_init(out);
-    rv = raft_configuration_decode(&buf, out);
-    raft_free(buf.base);
-    if (rv != 0)
-        raft_configuration_close(out);
-    return rv == 0 ? 0 : HF_E_CORRUPT;
-}
 
 static void encode_configuration(const struct hf_member *only, struct hf_buf *out)
 {
@@ -88,307 +51,6 @@ static void encode_configuration(const struct hf_member *only, struct hf_buf *ou
     raft_configuration_close(&conf);
     hf_buf_put(out, buf.base, buf.len);
     raft_free(buf.base);
-}
-
-static int take_entry(void *data, struct hf_log_entry *e)
-{
-    struct found *f = data;
-
-    f->last_term = e->term;
-    if (e->type == HF_ENTRY_CONFIGURATION) {
-        f->configuration_index = e->index;
-        f->bytes.len = 0;
-        hf_buf_put(&f->bytes, e->data, e->len);
-    }
-    return 0;
-}
-
-static void ignore_name(void *data, const char *name)
-{
-    (void)data;
-    (void)name;
-}
-
-static void find(struct hf_fs *fs, const char *dir, struct found *f)
-{
-    char *path = hf_asprintf("%s/journal", dir);
-
-    memset(f, 0, sizeof(*f));
-    f->dir = dir;
-    f->is_there = fs->list(fs, dir, ignore_name, NULL) == 0;
-    f->journal.first_index = f->journal.next_index = 1;
-    f->identity_rc =
-        hf_identity_load_unfinished(fs, dir, &f->identity, f->identity_why, sizeof(f->identity_why));
-    f->marker_rc = hf_marker_load(fs, dir, &f->marker, f->marker_why, sizeof(f->marker_why));
-    f->journal_rc =
-        hf_journal_look(fs, path, &f->journal, take_entry, f, f->journal_why, sizeof(f->journal_why));
-    hf_free(path);
-    if (f->journal_rc != 0)
-        f->configuration_index = 0; /* what was read before the damage is not the newest */
-    /* A pending install counts as done, as the next start would do it: nothing of the old journal is left. */
-    if (f->marker_rc == 0 && f->marker.install_pending) {
-        f->configuration_index = 0;
-        f->journal.first_index = f->journal.next_index = f->marker.index + 1;
-    }
-    if (f->marker_rc == 0 && f->journal.first_index == f->journal.next_index)
-        f->last_term = f->marker.term;
-    if (f->marker_rc == 0 && f->marker.configuration_index > f->configuration_index) {
-        f->configuration_index = f->marker.configuration_index;
-        f->bytes.len = 0;
-        hf_buf_put(&f->bytes, f->marker.configuration.data, f->marker.configuration.len);
-    }
-    f->has_configuration =
-        f->configuration_index != 0 && decode_configuration(hf_buf_slice(&f->bytes), &f->configuration) == 0;
-}
-
-static void found_free(struct found *f)
-{
-    hf_marker_free(&f->marker);
-    hf_buf_free(&f->bytes);
-    if (f->has_configuration)
-        raft_configuration_close(&f->configuration);
-}
-
-static uint64_t greatest_term(const struct found *f)
-{
-    return f->journal.term > f->marker.term ? f->journal.term : f->marker.term;
-}
-
-static char *state_path(const char *dir, uint64_t generation)
-{
-    return hf_asprintf("%s/state-%" PRIu64 ".db", dir, generation);
-}
-
-static bool is_file(struct hf_fs *fs, const char *path)
-{
-    struct hf_file *f;
-    int rc = fs->open(fs, path, HF_FS_READ, &f);
-
-    if (rc != 0)
-        return false;
-    fs->close(fs, f);
-    return true;
-}
-
-#define REPAIR "put it back as it was, or let this node start again from the other members: holdfast repair --dir %s "     \
-               "--from-peers"
-
-/* Is the directory whole, as far as can be seen without opening the database? */
-static int judge(struct hf_fs *fs, const struct found *f, char *why, size_t why_size)
-{
-    bool is_pending = f->marker_rc == 0 && f->marker.install_pending;
-    char *state;
-    bool has_state;
-
-    if (!f->is_there) {
-        snprintf(why, why_size, "there is no directory %s", f->dir);
-        return HF_E_NOENT;
-    }
-    if (f->identity_rc == HF_E_NOENT) {
-        if (f->marker_rc == HF_E_NOENT && f->journal_rc == HF_E_NOENT) {
-            snprintf(why, why_size, "%s holds no node: there is no file %s/identity", f->dir, f->dir);
-            return HF_E_NOENT;
-        }
-        snprintf(why, why_size,
-                 "%s/identity is missing, though other parts of a node are there: " REPAIR
-                 " --name NAME --join HOST:PORT",
-                 f->dir, f->dir);
-        return HF_E_CORRUPT;
-    }
-    if (f->identity_rc != 0) {
-        snprintf(why, why_size, "%s", f->identity_why);
-        return f->identity_rc;
-    }
-    if (f->marker_rc != 0 && (f->marker_rc != HF_E_NOENT || f->identity.is_formed)) {
-        if (f->marker_rc == HF_E_NOENT)
-            snprintf(why, why_size, "%s/CURRENT is missing, though node %" PRIu64 " was a member here: " REPAIR, f->dir,
-                     f->identity.node_id, f->dir);
-        else
-            snprintf(why, why_size, "%s", f->marker_why);
-        return f->marker_rc == HF_E_NOENT ? HF_E_CORRUPT : f->marker_rc;
-    }
-    if (f->journal_rc != 0 && (f->journal_rc != HF_E_NOENT || f->identity.is_formed)) {
-        if (f->journal_rc == HF_E_NOENT)
-            snprintf(why, why_size, "%s/journal is missing, though node %" PRIu64 " was a member here: " REPAIR, f->dir,
-                     f->identity.node_id, f->dir);
-        else
-            snprintf(why, why_size, "%s", f->journal_why);
-        return f->journal_rc == HF_E_NOENT ? HF_E_CORRUPT : f->journal_rc;
-    }
-    if (f->identity.is_formed && !is_pending && f->journal.next_index == 1) {
-        snprintf(why, why_size, "%s/journal is empty, though node %" PRIu64 " was a member here: " REPAIR, f->dir,
-                 f->identity.node_id, f->dir);
-        return HF_E_CORRUPT;
-    }
-    if (!is_pending && (f->journal.next_index <= f->marker.index || f->journal.first_index > f->marker.index + 1)) {
-        snprintf(why, why_size,
-                 "%s/journal holds entries %" PRIu64 "..%" PRIu64 ", but CURRENT says that the state goes up to %" PRIu64
-                 ": " REPAIR,
-                 f->dir, f->journal.first_index, f->journal.next_index - 1, f->marker.index, f->dir);
-        return HF_E_CORRUPT;
-    }
-    if (f->configuration_index != 0 && !f->has_configuration) {
-        snprintf(why, why_size, "the configuration of index %" PRIu64 " in %s does not decode: " REPAIR,
-                 f->configuration_index, f->dir, f->dir);
-        return HF_E_CORRUPT;
-    }
-    state = state_path(f->dir, f->marker.generation);
-    has_state = f->marker.index == 0 || is_file(fs, state);
-    if (!has_state)
-        snprintf(why, why_size, "%s is missing: " REPAIR, state, f->dir);
-    hf_free(state);
-    return has_state ? 0 : HF_E_CORRUPT;
-}
-
-static const char *role_name(int role)
-{
-    switch (role) {
-    case RAFT_VOTER:
-        return "voter";
-    case RAFT_STANDBY:
-        return "standby";
-    case RAFT_SPARE:
-        return "spare";
-    default:
-        return "unknown";
-    }
-}
-
-/* The members of the newest configuration; without one those of the identity, whose roles are not known. */
-static uint32_t known_members(const struct found *f, struct hf_member *out, const char **roles)
-{
-    uint32_t n = 0;
-
-    if (f->has_configuration) {
-        for (unsigned i = 0; i < f->configuration.n && n < HF_MEMBERS_MAX; i++) {
-            const struct raft_server *s = &f->configuration.servers[i];
-
-            if (hf_member_parse(s->id, s->address, &out[n]) == 0)
-                roles[n++] = role_name(s->role);
-        }
-        return n;
-    }
-    if (f->identity_rc != 0)
-        return 0;
-    for (; n < f->identity.n_members; n++) {
-        out[n] = f->identity.members[n];
-        roles[n] = role_name(-1);
-    }
-    return n;
-}
-
-static void put_hex(char out[33], const uint8_t id[16])
-{
-    for (int i = 0; i < 16; i++)
-        snprintf(out + 2 * (size_t)i, 3, "%02x", id[i]);
-}
-
-static void summarise(const struct found *f, struct hf_offline_summary *out)
-{
-    struct hf_member members[HF_MEMBERS_MAX], self = {.id = f->identity.node_id};
-    const char *roles[HF_MEMBERS_MAX];
-    char digits[HF_MEMBER_NAME_BYTES + 1];
-
-    memset(out, 0, sizeof(*out));
-    out->first_index = 1;
-    if (f->identity_rc == 0) {
-        out->node_id = f->identity.node_id;
-        out->store_id = f->identity.store_id;
-        put_hex(out->cluster_id, f->identity.cluster_id);
-        put_hex(out->incarnation, f->identity.incarnation);
-        out->is_formed = f->identity.is_formed;
-        out->is_joining = f->identity.is_joining;
-        out->is_removed = f->identity.is_removed;
-        memcpy(self.name, f->identity.name, sizeof(self.name));
-        snprintf(out->name, sizeof(out->name), "%s", hf_member_name(&self, digits));
-    }
-    if (f->marker_rc == 0) {
-        char *path = state_path(f->dir, f->marker.generation);
-
-        out->generation = f->marker.generation;
-        out->marker_index = f->marker.index;
-        out->marker_term = f->marker.term;
-        snprintf(out->state_path, sizeof(out->state_path), "%s", path);
-        hf_free(path);
-    }
-    if (f->journal_rc == 0) {
-        out->term = f->journal.term;
-        out->vote = f->journal.vote;
-        out->first_index = f->journal.first_index;
-        out->last_index = f->journal.next_index - 1;
-        out->last_term = f->last_term;
-        out->torn_tail = f->journal.torn_tail;
-    }
-    out->configuration_index = f->configuration_index;
-    out->n_members = known_members(f, members, roles);
-    for (uint32_t i = 0; i < out->n_members; i++) {
-        struct hf_offline_member *m = &out->members[i];
-
-        m->id = members[i].id;
-        m->role = roles[i];
-        snprintf(m->name, sizeof(m->name), "%s", hf_member_name(&members[i], digits));
-        snprintf(m->address, sizeof(m->address), "%s", members[i].address);
-    }
-}
-
-/* ---- the lock ------------------------------------------------------------------------------------- */
-
-/* *lock stays NULL when there is no such file and none may be made: then no node ever ran here. */
-static int take_lock(struct hf_fs *fs, const char *dir, bool may_create, struct hf_file **lock, char *why,
-                     size_t why_size)
-{
-    char *path = hf_asprintf("%s/lock", dir);
-    int rc = fs->open(fs, path, may_create ? HF_FS_WRITE | HF_FS_CREATE : HF_FS_READ, lock);
-
-    if (rc == HF_E_NOENT && !may_create) {
-        *lock = NULL;
-        hf_free(path);
-        return 0;
-    }
-    if (rc == 0) {
-        rc = fs->lock(fs, *lock);
-        if (rc != 0)
-            fs->close(fs, *lock);
-    }
-    if (rc != 0) {
-        *lock = NULL;
-        if (rc == HF_E_LOCKED)
-            snprintf(why, why_size, "a node runs on %s: stop it first", dir);
-        else
-            snprintf(why, why_size, "cannot lock %s: %s", path, hf_strerror(rc));
-    }
-    hf_free(path);
-    return rc;
-}
-
-static void drop_lock(struct hf_fs *fs, struct hf_file *lock)
-{
-    if (lock != NULL)
-        fs->close(fs, lock);
-}
-
-/* ---- looking -------------------------------------------------------------------------------------- */
-
-int hf_offline_look(struct hf_env *env, const char *dir, struct hf_offline_summary *out, char *why, size_t why_size)
-{
-    struct hf_file *lock;
-    struct found f;
-    int rc = take_lock(env->fs, dir, false, &lock, why, why_size);
-
-    memset(out, 0, sizeof(*out));
-    if (rc != 0)
-        return rc;
-    find(env->fs, dir, &f);
-    summarise(&f, out);
-    rc = judge(env->fs, &f, why, why_size);
-    if (f.identity_rc == 0 && f.identity.unfinished != HF_UNFINISHED_NONE) {
-        struct hf_identity again;
-
-        rc = hf_identity_load(env->fs, dir, &again, why, why_size); /* whose text it is */
-    }
-    found_free(&f);
-    drop_lock(env->fs, lock);
-    return rc;
 }
 
 /* ---- the journal ---------------------------------------------------------------------------------- */
@@ -451,8 +113,8 @@ static int wait_for_journal(struct journal_work *w)
     return w->rc;
 }
 
-static int open_journal(struct hf_env *env, const struct hf_offline_loop *loop, const char *dir,
-                        struct journal_work *w, char *why, size_t why_size)
+static int open_journal(struct hf_env *env, const struct hf_offline_loop *loop, const char *dir, struct journal_work *w,
+                        char *why, size_t why_size)
 {
     char *path = hf_asprintf("%s/journal", dir);
     struct hf_journal_config config = {.dir = path, .segment_bytes = SEGMENT_BYTES, .tail_bytes_max = TAIL_BYTES};
@@ -646,11 +308,12 @@ static int wipe(struct hf_fs *fs, const char *dir, const char *keep, char *why, 
 /* ---- recover -------------------------------------------------------------------------------------- */
 
 /* This node as the newest configuration knows it, under its new address if it gets one. */
-static int survivor(const struct found *f, const char *address, struct hf_member *out, char *why, size_t why_size)
+static int survivor(const struct hf_offline_found *f, const char *address, struct hf_member *out, char *why,
+                    size_t why_size)
 {
     struct hf_member members[HF_MEMBERS_MAX];
     const char *roles[HF_MEMBERS_MAX];
-    uint32_t n = known_members(f, members, roles);
+    uint32_t n = hf_offline_members(f, members, roles);
 
     *out = (struct hf_member){0};
     for (uint32_t i = 0; i < n; i++) {
@@ -681,7 +344,7 @@ static int survivor(const struct found *f, const char *address, struct hf_member
     return 0;
 }
 
-static int may_recover(const struct found *f, char *why, size_t why_size)
+static int may_recover(const struct hf_offline_found *f, char *why, size_t why_size)
 {
     const struct hf_identity *id = &f->identity;
 
@@ -693,7 +356,8 @@ static int may_recover(const struct found *f, char *why, size_t why_size)
         snprintf(why, why_size, "%s was never a member of a cluster: there is nothing to recover from it", f->dir);
     else if (id->is_removed)
         snprintf(why, why_size,
-                 "node %" PRIu64 " was removed from its cluster: its state is older than the cluster's; recover another "
+                 "node %" PRIu64
+                 " was removed from its cluster: its state is older than the cluster's; recover another "
                  "one",
                  id->node_id);
     else
@@ -701,12 +365,17 @@ static int may_recover(const struct found *f, char *why, size_t why_size)
     return HF_E_INVALID;
 }
 
+static uint64_t greatest_term(const struct hf_offline_found *f)
+{
+    return f->journal.term > f->marker.term ? f->journal.term : f->marker.term;
+}
+
 /* What recovering means here, for whoever has to decide. */
-static void describe(const struct found *f, const struct hf_member *self, char *why, size_t why_size)
+static void describe(const struct hf_offline_found *f, const struct hf_member *self, char *why, size_t why_size)
 {
     struct hf_member members[HF_MEMBERS_MAX];
     const char *roles[HF_MEMBERS_MAX];
-    uint32_t n = known_members(f, members, roles);
+    uint32_t n = hf_offline_members(f, members, roles), n_others = 0;
     char name[HF_MEMBER_NAME_BYTES + 1];
     struct hf_buf text = {0};
 
@@ -716,22 +385,21 @@ static void describe(const struct found *f, const struct hf_member *self, char *
                   "; all of that counts as committed. Writes that only other members had are lost, even if clients "
                   "were told OK.",
                   hf_member_name(self, name), self->address, f->journal.next_index - 1, f->last_term, f->marker.index);
-    for (uint32_t i = 0, others = 0; i < n; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         if (members[i].id == self->id)
             continue;
-        hf_buf_printf(&text, "%s%s (%s, %s)", others++ == 0 ? " No members any more: " : ", ",
+        hf_buf_printf(&text, "%s%s (%s, %s)", n_others++ == 0 ? " No members any more: " : ", ",
                       hf_member_name(&members[i], name), members[i].address, roles[i]);
-        if (others == 0)
-            break;
     }
-    hf_buf_printf(&text, ". A member that comes back is refused until it was wiped: holdfast repair --dir ITS-DIR "
-                         "--from-peers --join %s",
-                  self->address);
+    hf_buf_printf(&text,
+                  "%s A member that comes back is refused until it was wiped: holdfast repair --dir "
+                  "ITS-DIR --from-peers --join %s",
+                  n_others == 0 ? "" : ".", self->address);
     snprintf(why, why_size, "%.*s", (int)text.len, (const char *)text.data);
     hf_buf_free(&text);
 }
 
-static int finish_install(struct hf_fs *fs, struct found *f, struct journal_work *w)
+static int finish_install(struct hf_fs *fs, struct hf_offline_found *f, struct journal_work *w)
 {
     int rc;
 
@@ -744,7 +412,7 @@ static int finish_install(struct hf_fs *fs, struct found *f, struct journal_work
     return hf_marker_save(fs, f->dir, &f->marker);
 }
 
-static int write_recovery(struct hf_env *env, const struct hf_offline_loop *loop, struct found *f,
+static int write_recovery(struct hf_env *env, const struct hf_offline_loop *loop, struct hf_offline_found *f,
                           const struct hf_member *self, char *why, size_t why_size)
 {
     uint64_t term = greatest_term(f) + 1;
@@ -766,7 +434,7 @@ static int write_recovery(struct hf_env *env, const struct hf_offline_loop *loop
     return rc;
 }
 
-static int recover(struct hf_env *env, const struct hf_offline_loop *loop, struct found *f,
+static int recover(struct hf_env *env, const struct hf_offline_loop *loop, struct hf_offline_found *f,
                    const struct hf_member *self, uint64_t seed, char *why, size_t why_size)
 {
     struct hf_identity id = f->identity;
@@ -778,6 +446,8 @@ static int recover(struct hf_env *env, const struct hf_offline_loop *loop, struc
     memset(id.members, 0, sizeof(id.members));
     id.members[0] = *self;
     id.n_members = 1;
+    id.wants_vote = false;
+    id.replaces[0] = '\0';
     rc = save_identity(env->fs, f->dir, &id, HF_UNFINISHED_RECOVER, why, why_size);
     hf_crash_point("offline-recover-begun");
     if (rc == 0)
@@ -793,23 +463,16 @@ int hf_offline_recover(struct hf_env *env, const struct hf_offline_loop *loop, c
 {
     struct hf_member self;
     struct hf_file *lock;
-    struct found f;
+    struct hf_offline_found f;
     int rc;
 
     memset(before, 0, sizeof(*before));
-    find(env->fs, dir, &f); /* before the lock is made in a directory that is not ours */
-    rc = judge(env->fs, &f, why, why_size);
-    if (rc == 0)
-        rc = may_recover(&f, why, why_size);
-    found_free(&f);
+    rc = hf_offline_lock(env->fs, dir, !dry_run && hf_offline_has_identity(env->fs, dir), &lock, why, why_size);
     if (rc != 0)
         return rc;
-    rc = take_lock(env->fs, dir, !dry_run, &lock, why, why_size);
-    if (rc != 0)
-        return rc;
-    find(env->fs, dir, &f);
-    summarise(&f, before);
-    rc = judge(env->fs, &f, why, why_size);
+    hf_offline_find(env->fs, dir, &f);
+    hf_offline_summarise(&f, before);
+    rc = hf_offline_judge(env->fs, &f, why, why_size);
     if (rc == 0)
         rc = may_recover(&f, why, why_size);
     if (rc == 0)
@@ -818,7 +481,342 @@ int hf_offline_recover(struct hf_env *env, const struct hf_offline_loop *loop, c
         rc = recover(env, loop, &f, &self, seed, why, why_size);
     if (rc == 0)
         describe(&f, &self, why, why_size);
-    found_free(&f);
-    drop_lock(env->fs, lock);
+    hf_offline_found_free(&f);
+    hf_offline_unlock(env->fs, lock);
+    return rc;
+}
+
+/* ---- rejoin --------------------------------------------------------------------------------------- */
+
+/* Does the node want its vote back? A learner that was one on purpose stays one. */
+static bool wants_vote(const struct hf_offline_found *f)
+{
+    if (f->identity_rc == 0 && (f->identity.is_joining || f->identity.wants_vote))
+        return f->identity.wants_vote;
+    for (unsigned i = 0; f->identity_rc == 0 && f->has_configuration && i < f->configuration.n; i++) {
+        if (f->configuration.servers[i].id == f->identity.node_id)
+            return f->configuration.servers[i].role == RAFT_VOTER;
+    }
+    return true;
+}
+
+/* Whose place it takes: that of its own old id; of a node that had no id yet, what it was told before. */
+static void copy_replaces(const struct hf_offline_found *f, struct hf_identity *next)
+{
+    const struct hf_identity *old = &f->identity;
+
+    if (f->identity_rc != 0)
+        memcpy(next->replaces, next->name, sizeof(next->replaces));
+    else if (old->is_removed)
+        next->replaces[0] = '\0';
+    else if (old->node_id != 0)
+        snprintf(next->replaces, sizeof(next->replaces), "%" PRIu64, old->node_id);
+    else
+        memcpy(next->replaces, old->replaces, sizeof(next->replaces));
+}
+
+static int copy_name(const struct hf_offline_found *f, const char *name, struct hf_identity *next, char *why,
+                     size_t why_size)
+{
+    const struct hf_identity *old = &f->identity;
+
+    if (name[0] != '\0') {
+        if (!hf_member_name_is_good(hf_slice_str(name))) {
+            snprintf(why, why_size, "\"%s\" is not a name: 1 to %u letters, digits, . _ -", name, HF_MEMBER_NAME_BYTES);
+            return HF_E_INVALID;
+        }
+        snprintf(next->name, sizeof(next->name), "%s", name);
+    } else if (old->name[0] != '\0') {
+        memcpy(next->name, old->name, sizeof(next->name));
+    } else if (old->node_id != 0) {
+        snprintf(next->name, sizeof(next->name), "%" PRIu64, old->node_id);
+    }
+    return 0;
+}
+
+/* Where to join: as told, else by way of the members that the directory knows. */
+static int copy_members(const struct hf_offline_found *f, const char *join, struct hf_identity *next, char *why,
+                        size_t why_size)
+{
+    struct hf_member members[HF_MEMBERS_MAX];
+    const char *roles[HF_MEMBERS_MAX];
+    uint32_t n;
+
+    if (join[0] != '\0')
+        return parse_addresses(join, next->members, &next->n_members, why, why_size);
+    /* In the same cluster: an address that belongs to another one by now is refused. */
+    memcpy(next->cluster_id, f->identity.cluster_id, sizeof(next->cluster_id));
+    n = hf_offline_members(f, members, roles);
+    for (uint32_t i = 0; i < n; i++) {
+        if (members[i].id == 0 || members[i].id != f->identity.node_id)
+            next->members[next->n_members++] = members[i];
+    }
+    if (next->n_members == 0) {
+        snprintf(why, why_size, "%s knows no other member: say where to join (--join HOST:PORT)", f->dir);
+        return HF_E_INVALID;
+    }
+    return 0;
+}
+
+static int may_rejoin(const struct hf_offline_found *f, const char *name, const char *join, char *why, size_t why_size)
+{
+    if (!f->is_there || (f->identity_rc == HF_E_NOENT && f->marker_rc == HF_E_NOENT && f->journal_rc == HF_E_NOENT)) {
+        snprintf(why, why_size, "%s holds no node", f->dir);
+        return HF_E_NOENT;
+    }
+    if (f->identity_rc != 0 && (name[0] == '\0' || join[0] == '\0')) {
+        snprintf(why, why_size,
+                 "%s/identity cannot be read (%s): who the node is and where it belongs must be told: "
+                 "--name NAME --join HOST:PORT",
+                 f->dir, hf_strerror(f->identity_rc));
+        return f->identity_rc == HF_E_NOENT ? HF_E_CORRUPT : f->identity_rc;
+    }
+    if (f->identity_rc == 0 && f->identity.unfinished == HF_UNFINISHED_CREATE) {
+        snprintf(why, why_size, "%s was never a member of a cluster: a backup was being restored there; do that again",
+                 f->dir);
+        return HF_E_INVALID;
+    }
+    return 0;
+}
+
+static int rejoin(struct hf_fs *fs, const struct hf_offline_found *f, const char *name, const char *join, uint64_t seed,
+                  char *why, size_t why_size)
+{
+    struct hf_identity next = {.is_joining = true, .wants_vote = wants_vote(f)};
+    struct hf_prng prng;
+    int rc = copy_name(f, name, &next, why, why_size);
+
+    if (rc == 0)
+        rc = copy_members(f, join, &next, why, why_size);
+    if (rc != 0)
+        return rc;
+    copy_replaces(f, &next);
+    hf_prng_seed(&prng, seed);
+    next.store_id = draw_nonzero(&prng);
+    rc = save_identity(fs, f->dir, &next, HF_UNFINISHED_REJOIN, why, why_size);
+    hf_crash_point("offline-rejoin-begun");
+    if (rc == 0)
+        rc = wipe(fs, f->dir, NULL, why, why_size);
+    hf_crash_point("offline-rejoin-wiped");
+    if (rc == 0)
+        rc = save_identity(fs, f->dir, &next, HF_UNFINISHED_NONE, why, why_size);
+    return rc;
+}
+
+int hf_offline_rejoin(struct hf_env *env, const char *dir, const char *name, const char *join, uint64_t seed, char *why,
+                      size_t why_size)
+{
+    struct hf_fs *fs = env->fs;
+    struct hf_file *lock;
+    struct hf_offline_found f;
+    int rc = hf_offline_lock(fs, dir, hf_offline_has_identity(fs, dir), &lock, why, why_size);
+
+    if (rc != 0)
+        return rc;
+    hf_offline_find(fs, dir, &f);
+    rc = may_rejoin(&f, name, join, why, why_size);
+    if (rc == 0)
+        rc = rejoin(fs, &f, name, join, seed, why, why_size);
+    hf_offline_found_free(&f);
+    hf_offline_unlock(fs, lock);
+    return rc;
+}
+
+/* ---- create --------------------------------------------------------------------------------------- */
+
+static struct hf_member only_member(uint64_t node_id, const char *address, struct hf_prng *prng)
+{
+    struct hf_member m = {.id = node_id, .store_id = draw_nonzero(prng)};
+
+    snprintf(m.address, sizeof(m.address), "%s", address);
+    return m;
+}
+
+void hf_offline_configuration(uint64_t node_id, const char *address, uint64_t seed, struct hf_buf *out)
+{
+    struct hf_member only;
+    struct hf_prng prng;
+
+    hf_prng_seed(&prng, seed);
+    only = only_member(node_id, address, &prng);
+    encode_configuration(&only, out);
+}
+
+/* The parent's name, and where the last name begins. */
+static char *parent_of(const char *path, const char **last)
+{
+    const char *slash = strrchr(path, '/');
+    char *parent;
+
+    *last = slash == NULL ? path : slash + 1;
+    if (slash == NULL)
+        return hf_strdup(".");
+    parent = hf_strdup(path);
+    parent[slash == path ? 1 : slash - path] = '\0';
+    return parent;
+}
+
+/* The name of `state` in `dir` when it lies there, else NULL. */
+static const char *name_within(const char *state, const char *dir)
+{
+    size_t n = strlen(dir);
+
+    if (strncmp(state, dir, n) != 0 || state[n] != '/' || strchr(state + n + 1, '/') != NULL)
+        return NULL;
+    return state + n + 1;
+}
+
+static bool is_foreign(const char *name)
+{
+    return strcmp(name, "lock") != 0 && strcmp(name, "identity.tmp") != 0;
+}
+
+/* Empty but for what an attempt leaves that did not get as far as the identity, or left by an attempt that did. */
+static int check_vacant(struct hf_fs *fs, const char *dir, const char *keep, char *why, size_t why_size)
+{
+    struct names names = {.is_wanted = is_foreign, .keep = keep};
+    struct hf_identity id;
+    char text[HF_OFFLINE_WHY_BYTES];
+    int rc;
+
+    if (hf_identity_load_unfinished(fs, dir, &id, text, sizeof(text)) == 0 && id.unfinished == HF_UNFINISHED_CREATE)
+        return 0;
+    rc = fs->list(fs, dir, add_name, &names);
+    if (rc != 0)
+        snprintf(why, why_size, "cannot list %s: %s", dir, hf_strerror(rc));
+    if (rc == 0 && names.n > 0) {
+        snprintf(why, why_size, "%s is not empty (there is %s): a new cluster needs a new directory", dir, names.at[0]);
+        rc = HF_E_EXISTS;
+    }
+    for (size_t i = 0; i < names.n; i++)
+        hf_free(names.at[i]);
+    hf_free(names.at);
+    return rc;
+}
+
+static int make_dir(struct hf_fs *fs, const char *dir, char *why, size_t why_size)
+{
+    const char *last;
+    char *parent = parent_of(dir, &last);
+    int rc = fs->mkdir(fs, dir);
+
+    if (rc == 0 || rc == HF_E_EXISTS)
+        rc = fs->sync_dir(fs, parent);
+    if (rc != 0)
+        snprintf(why, why_size, "cannot create %s: %s", dir, hf_strerror(rc));
+    hf_free(parent);
+    return rc;
+}
+
+/* The database file gets its place and both its content and its name are durable. */
+static int place_state(struct hf_fs *fs, const char *dir, const char *state, char *why, size_t why_size)
+{
+    char *to = hf_offline_state_path(dir, 1), *from_dir;
+    const char *last;
+    struct hf_file *f;
+    int rc = fs->open(fs, state, HF_FS_WRITE, &f);
+
+    from_dir = parent_of(state, &last);
+    if (rc == 0) {
+        rc = fs->sync(fs, f);
+        fs->close(fs, f);
+    }
+    if (rc == 0)
+        rc = fs->rename(fs, state, to);
+    if (rc == 0)
+        rc = fs->sync_dir(fs, dir);
+    if (rc == 0)
+        rc = fs->sync_dir(fs, from_dir);
+    if (rc != 0)
+        snprintf(why, why_size, "cannot move %s to %s: %s", state, to, hf_strerror(rc));
+    hf_free(from_dir);
+    hf_free(to);
+    return rc;
+}
+
+static int write_journal(struct hf_env *env, const struct hf_offline_loop *loop, const char *dir, uint64_t index,
+                         uint64_t term, char *why, size_t why_size)
+{
+    struct journal_work w;
+    int rc = open_journal(env, loop, dir, &w, why, why_size);
+
+    if (rc != 0)
+        return rc;
+    rc = set_term(&w, term);
+    if (rc == 0)
+        rc = reset_journal(&w, index);
+    close_journal(&w);
+    if (rc != 0)
+        snprintf(why, why_size, "cannot write the journal in %s: %s", dir, hf_strerror(rc));
+    return rc;
+}
+
+static int create(struct hf_env *env, const struct hf_offline_loop *loop, const char *dir, struct hf_identity *id,
+                  struct hf_marker *marker, const char *state, char *why, size_t why_size)
+{
+    struct hf_fs *fs = env->fs;
+    int rc = save_identity(fs, dir, id, HF_UNFINISHED_CREATE, why, why_size);
+
+    hf_crash_point("offline-create-begun");
+    if (rc == 0)
+        rc = wipe(fs, dir, name_within(state, dir), why, why_size);
+    if (rc == 0)
+        rc = write_journal(env, loop, dir, marker->index, marker->term, why, why_size);
+    hf_crash_point("offline-create-journal");
+    if (rc == 0)
+        rc = place_state(fs, dir, state, why, why_size);
+    hf_crash_point("offline-create-state");
+    if (rc == 0) {
+        rc = hf_marker_save(fs, dir, marker);
+        if (rc != 0)
+            snprintf(why, why_size, "cannot write %s/CURRENT: %s", dir, hf_strerror(rc));
+    }
+    hf_crash_point("offline-create-current");
+    if (rc == 0)
+        rc = save_identity(fs, dir, id, HF_UNFINISHED_NONE, why, why_size);
+    return rc;
+}
+
+int hf_offline_create(struct hf_env *env, const struct hf_offline_loop *loop, const char *dir, uint64_t node_id,
+                      const char *address, const char *cluster_word, uint64_t index, uint64_t term, const char *state,
+                      uint64_t seed, char *why, size_t why_size)
+{
+    struct hf_marker marker = {.generation = 1, .index = index, .term = term, .configuration_index = index};
+    struct hf_identity id = {.node_id = node_id, .is_formed = true, .n_members = 1};
+    struct hf_fs *fs = env->fs;
+    struct hf_file *lock;
+    struct hf_prng prng;
+    int rc = check_address(address, why, why_size);
+
+    if (rc != 0)
+        return rc;
+    if (node_id == 0 || index == 0 || term == 0 || !hf_offline_is_file(fs, state)) {
+        snprintf(why, why_size,
+                 "cannot begin a cluster with node %" PRIu64 " and %s at index %" PRIu64 " of term %" PRIu64, node_id,
+                 state, index, term);
+        return HF_E_INVALID;
+    }
+    rc = make_dir(fs, dir, why, why_size);
+    if (rc != 0)
+        return rc;
+    rc = check_vacant(fs, dir, name_within(state, dir), why, why_size); /* before the lock appears in it */
+    if (rc != 0)
+        return rc;
+    rc = hf_offline_lock(fs, dir, true, &lock, why, why_size);
+    if (rc != 0)
+        return rc;
+    rc = check_vacant(fs, dir, name_within(state, dir), why, why_size);
+    hf_prng_seed(&prng, seed);
+    id.members[0] = only_member(node_id, address, &prng);
+    id.store_id = id.members[0].store_id;
+    draw_id(&prng, id.incarnation);
+    draw_id(&prng, id.cluster_id);
+    if (cluster_word != NULL && cluster_word[0] != '\0')
+        hf_cluster_id(cluster_word, NULL, 0, id.cluster_id);
+    encode_configuration(&id.members[0], &marker.configuration);
+    if (rc == 0)
+        rc = create(env, loop, dir, &id, &marker, state, why, why_size);
+    hf_marker_free(&marker);
+    hf_offline_unlock(fs, lock);
     return rc;
 }
