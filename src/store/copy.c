@@ -56,7 +56,7 @@ static int make_target(struct hf_store_copy *c)
 {
     sqlite3_vfs *vfs = sqlite3_vfs_find(c->vfs);
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_EXCLUSIVE | SQLITE_OPEN_MAIN_DB;
-    int is_there = 0, rc;
+    int is_there = 0, opened = 0, rc;
     sqlite3_file *file;
 
     if (!vfs) {
@@ -64,11 +64,11 @@ static int make_target(struct hf_store_copy *c)
         return HF_E_INVALID;
     }
     file = hf_calloc(1, (size_t)vfs->szOsFile);
-    rc = vfs->xOpen(vfs, c->to, file, flags, NULL);
+    rc = vfs->xOpen(vfs, c->to, file, flags, &opened);
     if (file->pMethods)
         file->pMethods->xClose(file);
     hf_free(file);
-    if (rc == SQLITE_OK) {
+    if (rc == SQLITE_OK && !(opened & SQLITE_OPEN_READONLY)) {
         c->is_made = true;
         if (!c->vfs && chmod(c->to, 0640) != 0) {
             snprintf(c->why, sizeof c->why, "%s: cannot set the file's mode", c->to);
@@ -76,7 +76,8 @@ static int make_target(struct hf_store_copy *c)
         }
         return 0;
     }
-    if (vfs->xAccess(vfs, c->to, SQLITE_ACCESS_EXISTS, &is_there) == SQLITE_OK && is_there) {
+    /* SQLite's own VFS tries again to read what it may not create: so it was there. */
+    if (rc == SQLITE_OK || (vfs->xAccess(vfs, c->to, SQLITE_ACCESS_EXISTS, &is_there) == SQLITE_OK && is_there)) {
         snprintf(c->why, sizeof c->why, "%s: is there already", c->to);
         return HF_E_EXISTS;
     }

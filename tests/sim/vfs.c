@@ -21,14 +21,18 @@ struct hf_sim_vfs {
     struct hf_fs *fs;
     char *name;
     struct shm *shms;
+    struct vfs_file *files; /* all that are open: who holds which lock is found there */
 };
 
 struct vfs_file {
     sqlite3_file base;
     struct hf_sim_vfs *vfs;
+    struct vfs_file *next;
     struct hf_file *file;
     struct shm *shm;
     char *path;
+    int level;                          /* SQLITE_LOCK_... on the file */
+    unsigned shm_shared, shm_exclusive; /* bit i: lock i of the shared memory */
     bool delete_on_close;
 };
 
@@ -41,8 +45,12 @@ static int file_close(sqlite3_file *base)
 {
     struct vfs_file *f = (struct vfs_file *)base;
 
-    if (f->file)
-        f->vfs->fs->close(f->vfs->fs, f->file);
+    struct vfs_file **at = &f->vfs->files;
+
+    while (*at != f)
+        at = &(*at)->next;
+    *at = f->next;
+    f->vfs->fs->close(f->vfs->fs, f->file);
     if (f->delete_on_close && f->vfs->fs->unlink(f->vfs->fs, f->path) < 0)
         f->delete_on_close = false;
     hf_free(f->path);
@@ -98,17 +106,48 @@ static int file_size(sqlite3_file *base, sqlite3_int64 *size)
     return code_of(rc, SQLITE_IOERR_FSTAT);
 }
 
+/* The highest level at which another connection holds the file. */
+static int others_level(const struct vfs_file *f)
+{
+    int level = SQLITE_LOCK_NONE;
+
+    for (const struct vfs_file *o = f->vfs->files; o; o = o->next)
+        if (o != f && strcmp(o->path, f->path) == 0 && o->level > level)
+            level = o->level;
+    return level;
+}
+
 static int file_lock(sqlite3_file *base, int level)
 {
-    (void)base;
-    (void)level;
+    struct vfs_file *f = (struct vfs_file *)base;
+    int others = others_level(f);
+
+    if (f->level >= level)
+        return SQLITE_OK;
+    if (others >= (level == SQLITE_LOCK_SHARED ? SQLITE_LOCK_PENDING : SQLITE_LOCK_RESERVED))
+        return SQLITE_BUSY;
+    if (level == SQLITE_LOCK_EXCLUSIVE && others == SQLITE_LOCK_SHARED) {
+        f->level = SQLITE_LOCK_PENDING; /* keeps new readers out until the present ones are gone */
+        return SQLITE_BUSY;
+    }
+    f->level = level;
+    return SQLITE_OK;
+}
+
+static int file_unlock(sqlite3_file *base, int level)
+{
+    struct vfs_file *f = (struct vfs_file *)base;
+
+    if (f->level > level)
+        f->level = level;
     return SQLITE_OK;
 }
 
 static int file_check_lock(sqlite3_file *base, int *out)
 {
-    (void)base;
-    *out = 0;
+    struct vfs_file *f = (struct vfs_file *)base;
+
+    *out = f->level >= SQLITE_LOCK_RESERVED || others_level(f) >= SQLITE_LOCK_RESERVED;
     return SQLITE_OK;
 }
 
@@ -166,10 +205,22 @@ static int shm_map(sqlite3_file *base, int region, int size, int extend, void vo
 
 static int shm_lock(sqlite3_file *base, int offset, int n, int flags)
 {
-    (void)base;
-    (void)offset;
-    (void)n;
-    (void)flags;
+    struct vfs_file *f = (struct vfs_file *)base;
+    unsigned mask = ((1u << n) - 1) << offset;
+
+    if (flags & SQLITE_SHM_UNLOCK) {
+        f->shm_shared &= ~mask;
+        f->shm_exclusive &= ~mask;
+        return SQLITE_OK;
+    }
+    for (const struct vfs_file *o = f->vfs->files; o; o = o->next)
+        if (o != f && o->shm && o->shm == f->shm &&
+            ((o->shm_exclusive & mask) || ((flags & SQLITE_SHM_EXCLUSIVE) && (o->shm_shared & mask))))
+            return SQLITE_BUSY;
+    if (flags & SQLITE_SHM_EXCLUSIVE)
+        f->shm_exclusive |= mask;
+    else
+        f->shm_shared |= mask;
     return SQLITE_OK;
 }
 
@@ -185,6 +236,7 @@ static int shm_unmap(sqlite3_file *base, int delete)
 
     (void)delete;
     f->shm = NULL;
+    f->shm_shared = f->shm_exclusive = 0;
     if (!s || --s->refs > 0)
         return SQLITE_OK;
     while (*at != s)
@@ -205,7 +257,7 @@ static const sqlite3_io_methods methods = {.iVersion = 2,
                                            .xSync = file_sync,
                                            .xFileSize = file_size,
                                            .xLock = file_lock,
-                                           .xUnlock = file_lock,
+                                           .xUnlock = file_unlock,
                                            .xCheckReservedLock = file_check_lock,
                                            .xFileControl = file_control,
                                            .xSectorSize = file_sector,
@@ -249,6 +301,8 @@ static int vfs_open(sqlite3_vfs *base, const char *path, sqlite3_file *out, int 
     f->vfs = v;
     f->path = hf_strdup(path);
     f->base.pMethods = &methods;
+    f->next = v->files;
+    v->files = f;
     if (out_flags)
         *out_flags = flags;
     return SQLITE_OK;

@@ -1,6 +1,6 @@
 /* vfs.h: SQLite on an hf_fs, so that the simulator's disk can lose, tear and fail SQLite's files like any other. One
- * VFS per node; everything of a node runs on one thread, so locks within a file are not needed and the WAL's shared
- * memory is plain heap. */
+ * VFS per node; everything of a node runs on one thread, so the WAL's shared memory is plain heap. Locks are kept,
+ * because a node has several connections to one database while it makes a copy. */
 #ifndef HF_SIM_VFS_H
 #define HF_SIM_VFS_H
 

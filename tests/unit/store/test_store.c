@@ -1,8 +1,8 @@
 /* test_store.c: the store against a naive model, across cache sizes, commits, losses and restarts; scans; expiry;
- * errors. Databases live in a directory of their own under the temporary directory. */
+ * errors. */
+#include "fixture.h"
 #include "model.h"
 
-#include "base/log.h"
 #include "base/mem.h"
 #include "store/internal.h"
 
@@ -12,79 +12,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-static char dir[64];
-
-static void make_dir(void)
-{
-    strcpy(dir, "/tmp/hf-store-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(dir));
-    hf_log_silence(true);
-}
-
-static void remove_file(const char *name)
-{
-    static const char *const suffix[] = {"", "-wal", "-shm", "-journal"};
-    char path[128];
-
-    for (unsigned i = 0; i < 4; i++) {
-        snprintf(path, sizeof path, "%s/%s%s", dir, name, suffix[i]);
-        unlink(path);
-    }
-}
-
-static void remove_dir(void)
-{
-    static const char *const names[] = {"a.db", "b.db", "c.db"};
-
-    for (unsigned i = 0; i < 3; i++)
-        remove_file(names[i]);
-    ck_assert_int_eq(rmdir(dir), 0);
-}
-
-static struct hf_store *open_with(const char *name, uint64_t cache_bytes, uint64_t dirty_bytes)
-{
-    char path[128], why[512] = "";
-    struct hf_store_config config = {
-        .path = path, .cache_bytes_max = cache_bytes, .dirty_bytes_max = dirty_bytes, .page_cache_bytes = 256u << 10};
-    struct hf_store *s;
-    int rc;
-
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    rc = hf_store_open(&config, NULL, &s, why, sizeof why);
-    ck_assert_msg(rc == 0, "%s", why);
-    return s;
-}
-
-static struct hf_store *open_store(void)
-{
-    return open_with("a.db", 0, 0);
-}
-
-static void begin(struct hf_store *s, int64_t now_ms)
-{
-    hf_store_begin(s, hf_store_meta(s)->applied_index + 1, 1, now_ms);
-}
-
-static void end(struct hf_store *s)
-{
-    hf_store_end(s, hf_slice_str("entry"));
-}
-
-static void put(struct hf_store *s, const char *key, const char *value, int64_t expires_at_ms)
-{
-    struct hf_row row = {HF_TYPE_STRING, (hf_store_meta(s)->applied_index + 1) << 16, expires_at_ms,
-                         hf_slice_str(value)};
-
-    hf_store_put(s, hf_slice_str(key), &row);
-}
-
-static bool has(struct hf_store *s, const char *key)
-{
-    struct hf_row row;
-
-    return hf_store_get(s, hf_slice_str(key), &row);
-}
 
 /* ---- against the model --------------------------------------------------------------------------- */
 
@@ -720,33 +647,6 @@ START_TEST(test_failed_entry_is_dropped_whole)
 }
 END_TEST
 
-static int try_open(char *why, size_t why_size)
-{
-    char path[128];
-    struct hf_store_config config = {.path = path};
-    struct hf_store *s;
-    int rc;
-
-    snprintf(path, sizeof path, "%s/a.db", dir);
-    rc = hf_store_open(&config, NULL, &s, why, why_size);
-    if (rc == 0)
-        hf_store_close(s);
-    else
-        ck_assert_ptr_null(s);
-    return rc;
-}
-
-static void run_sql(const char *sql)
-{
-    char path[128];
-    sqlite3 *db;
-
-    snprintf(path, sizeof path, "%s/a.db", dir);
-    ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
-    ck_assert_int_eq(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(db);
-}
-
 START_TEST(test_files_that_are_not_ours_are_refused_untouched)
 {
     char why[512], path[128];
@@ -894,7 +794,7 @@ START_TEST(test_scan_order_is_the_clusters_own)
 }
 END_TEST
 
-static Suite *suite(void)
+Suite *suite_store(void)
 {
     Suite *suite = suite_create("store");
     TCase *tc = tcase_create("store");
@@ -926,15 +826,4 @@ static Suite *suite(void)
     tcase_add_test(tc, test_random_entries_match_the_model_when_positions_collide);
     suite_add_tcase(suite, tc);
     return suite;
-}
-
-int main(void)
-{
-    SRunner *runner = srunner_create(suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
 }
