@@ -9,6 +9,7 @@
 #include "base/stats.h"
 #include "consensus/consensus.h"
 #include "dispatch/dispatch.h"
+#include "operate/operate.h"
 #include "propose/propose.h"
 #include "proxy/proxy.h"
 
@@ -21,12 +22,18 @@ struct hf_node_config {
     struct hf_dispatch_config dispatch;
     struct hf_resp_limits limits; /* of proxied commands */
     uint64_t free_bytes_min;      /* below this much free disk, writes that grow the state are refused */
+    uint64_t snapshot_rate;       /* bytes a second that copies of the state are sent with at most, 0 = unlimited */
+    struct hf_operator_config operate;
+    const struct hf_settings_ops *settings; /* how CONFIG SET takes effect; borrowed. NULL: it is refused */
     /* A self-contained hf_malloc'ed snapshot for INFO and the like; the reader frees it. May be NULL. */
     struct hf_node_status *(*status)(void *data);
     void *status_data;
     /* The node cannot go on; `why` says what to do. Called once; the owner exits. */
     void (*on_failed)(void *data, int err, const char *why);
     void *failed_data;
+    /* This node was removed from the cluster: the owner stops it cleanly. */
+    void (*on_removed)(void *data, const char *why);
+    void *removed_data;
 };
 
 /* Opens everything and starts. Strings in config are copied. `why` is for the operator. */

@@ -13,6 +13,7 @@
 #include "base/stats.h"
 #include "command/command.h"
 #include "consensus/consensus.h"
+#include "dispatch/dispatch.h"
 #include "propose/propose.h"
 #include "snapshot/snapshot.h"
 
@@ -42,9 +43,14 @@ HF_MUST_CHECK int hf_operator_open(struct hf_env *env, const struct hf_operator_
                                    struct hf_consensus *consensus, struct hf_proposer *proposer, struct hf_state *state,
                                    struct hf_snapshots *snapshots, const struct hf_settings_ops *settings,
                                    struct hf_stats *stats, struct hf_operator **out);
-/* Open operations are answered with errors; backups are closed. */
+/* Open operations are answered with errors; backups are closed. Comes after consensus, state, proposer and snapshots
+ * are closed (what they still held is given up), and before the dispatcher is. */
 void hf_operator_close(struct hf_operator *o);
 const struct hf_operator_ops *hf_operator_ops(struct hf_operator *o);
+
+/* The way of settings that concern the whole cluster: a lane of this dispatcher, which is opened after the operator and
+ * closed after it. Until then such settings are refused. */
+void hf_operator_set_dispatcher(struct hf_operator *o, struct hf_dispatcher *d);
 
 /* From the wiring: state.on_setting; consensus.on_role (the leader raises the level when it can). */
 void hf_operator_on_setting(struct hf_operator *o, struct hf_slice name, struct hf_slice value);

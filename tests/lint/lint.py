@@ -35,7 +35,7 @@ EDGES = {
     "proxy": "peer resp",
     "dispatch": "command propose proxy consensus apply resp entry",
     "net": "resp command dispatch",
-    "operate": "command apply consensus propose snapshot store resp entry",
+    "operate": "command apply consensus propose dispatch snapshot store resp entry",
     "main": "entry resp uv journal peer store snapshot command apply consensus propose proxy dispatch operate net admin",
     "tools": "resp command main consensus store uv",
 }
