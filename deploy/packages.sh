@@ -4,7 +4,7 @@
 
 # shellcheck disable=SC2034 # for those who source this
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config libraft-dev libuv1-dev libsqlite3-dev libmicrohttpd-dev
-libxxhash-dev libhiredis-dev libedit-dev"
+libxxhash-dev libhiredis-dev libedit-dev libzstd-dev"
 
 step() { printf '\n==> %s\n' "$*"; }
 
@@ -21,7 +21,7 @@ check_system() {
     cat >&2 <<EOF
 This script knows Debian 12 and 13; this machine says it is '${id:-unknown} ${version}'. Holdfast itself needs:
   a C11 compiler, meson >= 1.0, ninja, pkg-config,
-  libraft >= 0.22.1 (cowsql/raft), libuv >= 1.44, SQLite >= 3.40, libmicrohttpd, xxHash, hiredis, libedit
+  libraft >= 0.22.1 (cowsql/raft), libuv >= 1.44, SQLite >= 3.40, libmicrohttpd, xxHash, hiredis, libedit, zstd
 With those in place: meson setup --buildtype=release -Dtests=false build && ninja -C build
 EOF
     return 1

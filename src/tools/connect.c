@@ -2,6 +2,7 @@
 #include "base/util.h"
 #include "tools/tools.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,10 +84,48 @@ int hf_tool_option(struct hf_tool *tool, int argc, char **argv, int *i)
             return -1;
         }
         tool->timeout_ms = (uint64_t)ms;
+        tool->is_timeout_given = true;
     } else {
         return 0;
     }
     return 1;
+}
+
+int hf_tool_value(int argc, char **argv, int *i, const char *name, const char **value)
+{
+    size_t n = strcspn(argv[*i], "=");
+
+    if (n != strlen(name) || strncmp(argv[*i], name, n) != 0)
+        return 0;
+    *value = take_value(argc, argv, i);
+    return *value ? 1 : -1;
+}
+
+int hf_tool_number(int argc, char **argv, int *i, const char *name, uint64_t low, uint64_t high, uint64_t *value)
+{
+    const char *text;
+    int taken = hf_tool_value(argc, argv, i, name, &text);
+    int64_t n;
+
+    if (taken <= 0)
+        return taken;
+    if (!hf_parse_int64(hf_slice_str(text), &n) || n < 0 || (uint64_t)n < low || (uint64_t)n > high) {
+        fprintf(stderr, "holdfast: %s must be a number from %" PRIu64 " to %" PRIu64 ", not '%s'\n", name, low, high,
+                text);
+        return -1;
+    }
+    *value = (uint64_t)n;
+    return 1;
+}
+
+int hf_tool_unknown(const char *arg, const char *name, void (*help)(void))
+{
+    if (strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0) {
+        help();
+        return HF_TOOL_OK;
+    }
+    fprintf(stderr, "holdfast: %s takes no '%s' (try holdfast %s --help)\n", name, arg, name);
+    return HF_TOOL_USAGE;
 }
 
 void hf_tool_default_server(struct hf_tool *tool)
@@ -156,4 +195,51 @@ void hf_tool_disconnect(struct hf_tool *tool)
     if (tool->link)
         redisFree(tool->link);
     tool->link = NULL;
+}
+
+/* ---- commands ------------------------------------------------------------------------------------------ */
+
+int hf_tool_run(struct hf_tool *tool, int n, const char **words)
+{
+    struct hf_buf out = {0};
+    redisReply *reply;
+    int code;
+
+    if (!tool->link && !hf_tool_connect_any(tool))
+        return HF_TOOL_NO_SERVER;
+    reply = redisCommandArgv(tool->link, n, words, NULL);
+    if (!reply) {
+        fprintf(stderr, "holdfast: no answer from %s (%s): it may or may not have been done\n", tool->link_server,
+                tool->link->errstr);
+        hf_tool_disconnect(tool);
+        return HF_TOOL_NO_ANSWER;
+    }
+    code = reply->type == REDIS_REPLY_ERROR ? HF_TOOL_FAILED : HF_TOOL_OK;
+    hf_tool_print_reply(&out, reply, tool->style == HF_TOOL_JSON ? HF_TOOL_JSON : HF_TOOL_RAW);
+    fwrite(out.data, 1, out.len, code == HF_TOOL_OK || tool->style == HF_TOOL_JSON ? stdout : stderr);
+    hf_buf_free(&out);
+    freeReplyObject(reply);
+    return code;
+}
+
+const redisReply *hf_tool_field(const redisReply *map, const char *name)
+{
+    for (size_t i = 0; map->type == REDIS_REPLY_ARRAY && i + 1 < map->elements; i += 2)
+        if (map->element[i]->type == REDIS_REPLY_STRING && strcmp(map->element[i]->str, name) == 0)
+            return map->element[i + 1];
+    return NULL;
+}
+
+const char *hf_tool_text(const redisReply *map, const char *name)
+{
+    const redisReply *r = hf_tool_field(map, name);
+
+    return r && (r->type == REDIS_REPLY_STRING || r->type == REDIS_REPLY_STATUS) ? r->str : "";
+}
+
+uint64_t hf_tool_uint(const redisReply *map, const char *name)
+{
+    const redisReply *r = hf_tool_field(map, name);
+
+    return r && r->type == REDIS_REPLY_INTEGER && r->integer > 0 ? (uint64_t)r->integer : 0;
 }

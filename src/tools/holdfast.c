@@ -11,7 +11,10 @@ static const struct {
     int (*run)(struct hf_tool *tool, int argc, char **argv);
 } subcommands[] = {
     {"cli", "a shell for commands, or one command: holdfast cli SET a b", hf_tool_cli},
-    {"status", "a table of the nodes: role, term, commit and applied index, lag", hf_tool_status},
+    {"status", "a table of the nodes: role, term, lag, journal; copies on their way, problems", hf_tool_status},
+    {"member", "list the members, add, remove, promote, demote, replace one", hf_tool_member},
+    {"transfer", "hand leadership over", hf_tool_transfer},
+    {"backup", "write the cluster's state into a file; backup verify FILE checks one", hf_tool_backup},
 };
 #define N_SUBCOMMANDS (sizeof subcommands / sizeof subcommands[0])
 
@@ -20,17 +23,19 @@ static void print_help(FILE *to)
     fprintf(to, "usage: holdfast [options] SUBCOMMAND [arguments]\n\n");
     for (size_t i = 0; i < N_SUBCOMMANDS; i++)
         fprintf(to, "  %-10s  %s\n", subcommands[i].name, subcommands[i].summary);
-    fprintf(to,
-            "\nOptions, before or after the subcommand (`holdfast SUBCOMMAND --help` tells of more):\n%s"
-            "      --version               print the version\n"
-            "\nExit status: 0 done, 1 the server answered with an error, 2 wrong usage, 3 no server reached (nothing\n"
-            "happened), 4 the connection broke before the answer (it may have happened).\n",
-            hf_tool_options_help);
+    fprintf(
+        to,
+        "\nOptions, before or after the subcommand (`holdfast SUBCOMMAND --help` tells of more):\n%s"
+        "      --version               print the version\n"
+        "\nExit status: 0 done, 1 the server answered with an error, or what was looked at is not as it should be,\n"
+        "2 wrong usage, 3 no server reached (nothing happened), 4 the connection broke before the answer (it may\n"
+        "have happened).\n",
+        hf_tool_options_help);
 }
 
 int main(int argc, char **argv)
 {
-    struct hf_tool tool = {.timeout_ms = 30000, .password = getenv("HOLDFAST_PASSWORD")};
+    struct hf_tool tool = {.timeout_ms = HF_TOOL_TIMEOUT_MS, .password = getenv("HOLDFAST_PASSWORD")};
     const char *name = NULL;
     int i = 1, code = HF_TOOL_USAGE;
 
