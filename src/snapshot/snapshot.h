@@ -32,7 +32,7 @@ struct hf_snapshots_config {
     const char *dir;       /* the node's data directory: copies are DIR/copy-*.db, DIR/incoming.db. Copied. */
     const char *vfs;       /* SQLite VFS or NULL. Copied. */
     uint64_t rate_bytes;   /* bytes a second a source sends at most, all targets together; 0 = unlimited */
-    uint64_t chunk_bytes;  /* default 256 KiB */
+    uint64_t chunk_bytes;  /* default 252 KiB: with its header it fits one frame of the peers */
     uint64_t window_bytes; /* unacknowledged bytes of one transfer (default 8 MiB) */
     uint64_t copy_ms_max;  /* a local copy that takes longer is given up (default 600 s; R14) */
     uint64_t idle_ms_max;  /* a transfer without progress for this long is dead (default 30 s; R17) */
@@ -60,7 +60,9 @@ struct hf_snapshots_events {
     /* As source: the transfer ended without success; it starts again when hf_snapshots_send asks again. */
     void (*on_send_failed)(void *data, uint64_t member, const char *why);
     /* As target: may this copy be received now? False with a reason: nothing is received (not a member, older than our
-     * own state, an install is under way, a level above ours, too little disk space). */
+     * own state, an install is under way, a level above ours, too little disk space). info->bytes is what is still to
+     * come: less than the file when a broken transfer goes on, 0 when all of it is here already. Comes from inside
+     * hf_snapshots_on_message, unlike the others, which come later in the turn. */
     bool (*may_receive)(void *data, uint64_t member, const struct hf_snapshot_info *info, char *why, size_t why_size);
 };
 
