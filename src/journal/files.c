@@ -90,6 +90,7 @@ static int prepare_once(struct hf_jprepare *p)
     }
     rc = open_recycled(p, recycle, &f);
     if (rc == HF_OK) {
+        p->recycled_used = true;
         rc = write_header(p, f, HF_JSEG_RECYCLED);
     } else if (rc == HF_E_NOENT) {
         from = fresh;
@@ -124,7 +125,7 @@ void hf_jfiles_prepare(struct hf_jprepare *p)
 {
     char *ballast;
 
-    p->ballast_used = false;
+    p->ballast_used = p->recycled_used = false;
     p->ballast_bytes = 0;
     p->rc = prepare_once(p);
     if (p->rc == HF_OK)
@@ -139,7 +140,8 @@ void hf_jfiles_prepare(struct hf_jprepare *p)
     hf_free(ballast);
 }
 
-int hf_jfiles_delete(struct hf_fs *fs, const char *dir, uint64_t id, uint64_t capacity, uint64_t recycle_bytes)
+int hf_jfiles_delete(struct hf_fs *fs, const char *dir, uint64_t id, uint64_t capacity, uint64_t recycle_bytes,
+                     bool *is_kept)
 {
     char *path = hf_jfiles_segment_path(dir, id), *recycle = hf_jfiles_path(dir, "recycle.tmp");
     struct hf_file *f;
@@ -152,6 +154,8 @@ int hf_jfiles_delete(struct hf_fs *fs, const char *dir, uint64_t id, uint64_t ca
             rc = HF_E_EXISTS;
         } else if (rc == HF_E_NOENT) {
             rc = fs->rename(fs, path, recycle);
+            if (is_kept)
+                *is_kept = rc == HF_OK;
         }
     }
     if (rc == HF_E_EXISTS)
@@ -162,6 +166,29 @@ int hf_jfiles_delete(struct hf_fs *fs, const char *dir, uint64_t id, uint64_t ca
     hf_free(path);
     hf_free(recycle);
     return rc;
+}
+
+int hf_jfiles_tidy(struct hf_fs *fs, const char *dir, uint64_t segment_bytes, uint64_t *recycle_bytes)
+{
+    char *recycle = hf_jfiles_path(dir, "recycle.tmp"), *fresh = hf_jfiles_path(dir, "spare.tmp");
+    struct hf_file *f;
+    int rc;
+
+    *recycle_bytes = 0;
+    rc = fs->open(fs, recycle, HF_FS_READ, &f);
+    if (rc == HF_OK) {
+        rc = fs->size(fs, f, recycle_bytes);
+        fs->close(fs, f);
+        if (rc == HF_OK && *recycle_bytes != segment_bytes) {
+            *recycle_bytes = 0;
+            rc = fs->unlink(fs, recycle);
+        }
+    }
+    if (rc == HF_OK || rc == HF_E_NOENT)
+        rc = fs->unlink(fs, fresh);
+    hf_free(recycle);
+    hf_free(fresh);
+    return rc == HF_E_NOENT ? HF_OK : rc;
 }
 
 uint64_t hf_jfiles_fill_ballast(struct hf_fs *fs, const char *dir, uint64_t bytes, uint64_t spare_bytes)
@@ -176,7 +203,7 @@ uint64_t hf_jfiles_fill_ballast(struct hf_fs *fs, const char *dir, uint64_t byte
         fs->close(fs, f);
         f = NULL;
     }
-    if (rc == HF_OK && size >= bytes)
+    if ((rc == HF_OK && size >= bytes) || bytes == 0)
         goto out;
     size = 0;
     rc = fs->free_bytes(fs, dir, &free_bytes);

@@ -34,7 +34,6 @@ struct hf_jsegment {
     uint64_t end;      /* where the next batch goes */
     uint64_t first_index, last_index;
     struct hf_file *file; /* for writing; NULL once sealed */
-    bool sealing;         /* its seal job is under way: it may not be deleted yet */
     struct hf_jpoint *points;
     size_t n_points, cap_points;
     uint32_t reads; /* running reads of its file */
@@ -102,7 +101,7 @@ struct hf_jprepare {
     uint64_t reserve_bytes; /* ballast to have, if there is space for it */
     /* answer */
     int rc;
-    bool ballast_used;
+    bool ballast_used, recycled_used;
     uint64_t ballast_bytes; /* what there is of it now */
     struct hf_file *file;
 };
@@ -114,9 +113,12 @@ void hf_jfiles_prepare(struct hf_jprepare *p);
 char *hf_jfiles_path(const char *dir, const char *name);
 char *hf_jfiles_segment_path(const char *dir, uint64_t id);
 /* Remove a segment file and make that durable; a file of exactly recycle_bytes is kept for reuse instead when
- * there is none yet. */
+ * there is none yet (*is_kept). */
 HF_MUST_CHECK int hf_jfiles_delete(struct hf_fs *fs, const char *dir, uint64_t id, uint64_t capacity,
-                                   uint64_t recycle_bytes);
+                                   uint64_t recycle_bytes, bool *is_kept);
+/* At start: remove what an unfinished preparation left, and a file for reuse that has not the size of a segment any
+ * more. *recycle_bytes: what there is for reuse. */
+HF_MUST_CHECK int hf_jfiles_tidy(struct hf_fs *fs, const char *dir, uint64_t segment_bytes, uint64_t *recycle_bytes);
 /* (Re)create the ballast of `bytes` if there is space for it beside a few segments; returns its size on disk. */
 uint64_t hf_jfiles_fill_ballast(struct hf_fs *fs, const char *dir, uint64_t bytes, uint64_t spare_bytes);
 
@@ -181,13 +183,23 @@ struct hf_jvote_write {
     int rc;
 };
 
-/* Seal: cut the unused rest off and close. Delete: see hf_jfiles_delete. */
-struct hf_jcleanup {
-    struct hf_job job;
-    struct hf_journal *j;
+/* One segment's file in a cleanup. Seal: cut the unused rest off and close. Delete: close it if need be, then see
+ * hf_jfiles_delete. */
+struct hf_jcleanup_item {
     struct hf_jsegment *segment;
     bool is_delete;
     bool cut;
+    bool is_kept; /* for reuse */
+};
+
+/* All that there is to clean goes into one job: one file a job would fall behind, since each segment that is filled
+ * costs a preparation on the same thread. */
+#define HF_JCLEANUP_MAX 16
+struct hf_jcleanup {
+    struct hf_job job;
+    struct hf_journal *j;
+    struct hf_jcleanup_item items[HF_JCLEANUP_MAX];
+    size_t n, n_done; /* n_done < n: that item failed with rc */
     int rc;
 };
 
@@ -240,8 +252,9 @@ struct hf_journal {
     enum hf_jspare_state spare_state;
     struct hf_jsegment *spare;
     struct hf_jprepare prepare;
-    uint64_t blocked_ms;    /* since when a write waits for a segment; 0 = none does */
-    bool spare_last_chance; /* the present attempt was made because a write waits */
+    uint64_t recycle_bytes, ballast_bytes; /* of the file for reuse and of the reserve, 0 = there is none */
+    uint64_t blocked_ms;                   /* since when a write waits for a segment; 0 = none does */
+    bool spare_last_chance;                /* the present attempt was made because a write waits */
 
     struct hf_jsegment **doomed; /* out of the log, oldest first, to be deleted in this order */
     size_t n_doomed, cap_doomed;
@@ -259,7 +272,8 @@ struct hf_journal {
 
 /* Pump: start the next write if there is something to write and nothing in flight. */
 void hf_journal_pump(struct hf_journal *j);
-void hf_journal_fail(struct hf_journal *j, int rc, const char *what);
+/* "doing DIR/name: error" is what the owner hears. */
+void hf_journal_fail(struct hf_journal *j, int rc, const char *doing, const char *name);
 
 /* segments.c: the life of segment files around the log */
 void hf_jspare_prepare(struct hf_journal *j, uint64_t min_bytes);

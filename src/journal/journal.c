@@ -25,13 +25,17 @@ static struct hf_jsegment *active(const struct hf_journal *j)
     return j->segments[j->n_segments - 1];
 }
 
-void hf_journal_fail(struct hf_journal *j, int rc, const char *what)
+void hf_journal_fail(struct hf_journal *j, int rc, const char *doing, const char *name)
 {
+    char *what;
+
     if (j->failed || atomic_load(&j->stopping))
         return;
     j->failed = true;
-    HF_LOG_ERROR("journal", "failed", "dir=%s what=\"%s\" error=\"%s\"", j->dir, what, hf_strerror(rc));
+    what = hf_asprintf("%s %s/%s: %s", doing, j->dir, name, hf_strerror(rc));
+    HF_LOG_ERROR("journal", "failed", "what=\"%s\"", what);
     j->events->on_failed(j->events->data, rc, what);
+    hf_free(what);
 }
 
 /* ---- one write ----------------------------------------------------------------------------------- */
@@ -52,10 +56,10 @@ static void run_write(struct hf_job *job)
     hf_jbatch_encode(w->buf.data, h);
 
     began_ns = w->env->boot_ns(w->env);
-    w->what = "writing the log";
+    w->what = "writing";
     w->rc = w->fs->write(w->fs, w->file, h->offset, w->buf.data, w->buf.len);
     if (w->rc == HF_OK) {
-        w->what = "syncing the log";
+        w->what = "syncing";
         w->rc = w->fs->sync(w->fs, w->file);
     }
     w->sync_us = (w->env->boot_ns(w->env) - began_ns) / 1000;
@@ -117,7 +121,10 @@ static void write_done(struct hf_job *job)
     bool is_due = settle_write(j);
 
     if (w->rc != HF_OK) {
-        hf_journal_fail(j, w->rc, w->what);
+        char name[HF_JSEG_NAME_BYTES];
+
+        hf_jseg_name(name, w->header.segment);
+        hf_journal_fail(j, w->rc, w->what, name);
         return;
     }
     if (atomic_load(&j->stopping))
@@ -401,7 +408,7 @@ static void vote_done(struct hf_job *job)
 
     j->vote_busy = false;
     if (j->vote_write.rc != HF_OK) {
-        hf_journal_fail(j, j->vote_write.rc, "writing term and vote");
+        hf_journal_fail(j, j->vote_write.rc, "writing term and vote to", "vote");
         return;
     }
     if (atomic_load(&j->stopping) || j->failed)
@@ -452,8 +459,14 @@ uint64_t hf_journal_durable_index(const struct hf_journal *j)
 
 uint64_t hf_journal_disk_bytes(const struct hf_journal *j)
 {
-    uint64_t sum = j->spare != NULL ? j->spare->capacity : 0;
+    uint64_t sum = j->recycle_bytes + j->ballast_bytes + (j->spare != NULL ? j->spare->capacity : 0);
 
+    if (j->spare_state == HF_JSPARE_PREPARING) { /* at most: a file for reuse becomes it, if it fits */
+        if (j->prepare.in_place)
+            sum += j->prepare.bytes - j->spare->capacity;
+        else if (j->recycle_bytes != j->prepare.bytes)
+            sum += j->prepare.bytes;
+    }
     for (size_t i = 0; i < j->n_segments; i++)
         sum += j->segments[i]->capacity;
     for (size_t i = 0; i < j->n_doomed; i++)
@@ -469,6 +482,36 @@ uint64_t hf_journal_tail_bytes(const struct hf_journal *j)
 uint64_t hf_journal_bytes_after(const struct hf_journal *j, uint64_t index)
 {
     return j->cum - cum_through(j, index);
+}
+
+uint64_t hf_journal_first_within(const struct hf_journal *j, uint64_t bytes)
+{
+    size_t i = j->n_segments - 1;
+    uint64_t sum = j->segments[i]->capacity;
+
+    while (i > 0 && sum + j->segments[i - 1]->capacity <= bytes)
+        sum += j->segments[--i]->capacity;
+    while (i < j->n_segments && hf_jsegment_is_empty(j->segments[i]))
+        i++;
+    return i < j->n_segments ? j->segments[i]->first_index : j->submitted_index + 1;
+}
+
+uint64_t hf_journal_bytes_bound(const struct hf_journal *j, uint64_t kept_bytes, uint64_t grown_bytes,
+                                uint64_t entry_bytes_max)
+{
+    uint64_t large = hf_jrecord_size((uint32_t)entry_bytes_max) + HF_JSEG_HEADER_BYTES + 3 * HF_JBATCH_HEADER_BYTES;
+    uint64_t segment = large > j->segment_bytes ? large : j->segment_bytes;
+
+    /* The segment that growth ends in, the one prepared after it, two that wait for their deletion, which is slower
+     * than a cut but not slower than preparing what replaces them. */
+    return kept_bytes + grown_bytes + 4 * segment + j->segment_bytes + j->reserve_bytes;
+}
+
+uint64_t hf_journal_waiting_bytes(const struct hf_journal *j)
+{
+    uint64_t first = j->durable_index + 1 > j->tail.first ? j->durable_index + 1 : j->tail.first;
+
+    return first >= j->next_index ? 0 : j->cum - cum_through(j, first - 1);
 }
 
 uint64_t hf_journal_stall_ms(const struct hf_journal *j)
@@ -507,6 +550,9 @@ static int prepare_now(struct hf_journal *j, uint64_t id)
     p->salt = hf_prng_next(&j->prng);
     p->bytes = j->segment_bytes;
     hf_jfiles_prepare(p);
+    j->ballast_bytes = p->ballast_bytes;
+    if (p->recycled_used)
+        j->recycle_bytes = 0;
     if (p->rc != HF_OK)
         return p->rc;
     j->spare = hf_jsegment_new(id, p->salt, p->bytes);
@@ -531,7 +577,7 @@ static int create(struct hf_journal *j, const struct hf_jrecovery *r, const char
     int rc = HF_OK;
 
     if (r->lowest_id != 0) {
-        rc = hf_jfiles_delete(j->fs, j->dir, r->lowest_id, 0, UINT64_MAX);
+        rc = hf_jfiles_delete(j->fs, j->dir, r->lowest_id, 0, UINT64_MAX, NULL);
         if (rc != HF_OK)
             return rc;
     }
@@ -587,14 +633,14 @@ static int resume(struct hf_journal *j, struct hf_jrecovery *r)
     if (rc == HF_OK)
         rc = j->fs->sync_dir(j->fs, j->dir);
     for (uint64_t id = r->lowest_id; rc == HF_OK && id < r->dead_to; id++) {
-        rc = hf_jfiles_delete(j->fs, j->dir, id, 0, UINT64_MAX);
+        rc = hf_jfiles_delete(j->fs, j->dir, id, 0, UINT64_MAX, NULL);
         if (rc == HF_E_NOENT)
             rc = HF_OK;
     }
     if (rc == HF_OK && j->spare != NULL && (r->spare_is_bad || j->spare->capacity < j->segment_bytes)) {
         hf_jsegment_free(j->spare);
         j->spare = NULL;
-        rc = hf_jfiles_delete(j->fs, j->dir, spare_id, 0, UINT64_MAX);
+        rc = hf_jfiles_delete(j->fs, j->dir, spare_id, 0, UINT64_MAX, NULL);
     }
     if (rc == HF_OK && j->spare == NULL) {
         rc = prepare_now(j, spare_id);
@@ -615,7 +661,7 @@ static void register_stats(struct hf_journal *j, struct hf_stats *stats)
     j->stat_bytes = hf_stats_counter(stats, "journal_bytes_total", NULL, "Bytes written to the log");
     j->stat_sync_us = hf_stats_histogram(stats, "journal_sync_us", NULL, "Time of one write and sync");
     j->stat_batch_entries = hf_stats_histogram(stats, "journal_batch_entries", NULL, "Entries in one write");
-    j->stat_disk_bytes = hf_stats_gauge(stats, "journal_disk_bytes", NULL, "Bytes of segment files");
+    j->stat_disk_bytes = hf_stats_gauge(stats, "journal_disk_bytes", NULL, "Bytes of the log's files");
     j->stat_tail_bytes = hf_stats_gauge(stats, "journal_tail_bytes", NULL, "Bytes of log entries in memory");
     j->stat_reserve_bytes =
         hf_stats_gauge(stats, "journal_reserve_bytes", NULL, "Bytes of the ballast file, 0 once it was released");
@@ -673,7 +719,8 @@ static int open_files(struct hf_journal *j, struct hf_jrecovery *r, char *why, s
     int rc = HF_OK;
 
     j->vote = r->vote;
-    if (r->empty)
+    rc = hf_jfiles_tidy(j->fs, j->dir, j->segment_bytes, &j->recycle_bytes);
+    if (rc == HF_OK && r->empty)
         rc = create(j, r, vote_path);
     if (rc == HF_OK)
         rc = j->fs->open(j->fs, vote_path, HF_FS_WRITE, &j->vote_file);
@@ -720,7 +767,9 @@ static struct hf_journal *new_journal(struct hf_env *env, const struct hf_journa
     j->segment_bytes = config->segment_bytes < SEGMENT_BYTES_MIN ? SEGMENT_BYTES_MIN : config->segment_bytes;
     j->segment_bytes = (j->segment_bytes + HF_JSEG_HEADER_BYTES - 1) & ~(uint64_t)(HF_JSEG_HEADER_BYTES - 1);
     j->tail_bytes_max = config->tail_bytes_max;
-    j->reserve_bytes = config->reserve_bytes;
+    j->reserve_bytes = config->reserve_bytes == HF_JOURNAL_NO_RESERVE ? 0
+                       : config->reserve_bytes == 0                   ? j->segment_bytes
+                                                                      : config->reserve_bytes;
     j->events = events;
     j->next_index = 1;
     j->pump_task = (struct hf_task){.data = j, .cb = pump_cb};
@@ -770,7 +819,7 @@ int hf_journal_open(struct hf_env *env, const struct hf_journal_config *config, 
     if (state->torn_tail)
         HF_LOG_WARN("journal", "cut an unfinished write off the end of the log", "dir=%s next_index=%" PRIu64, j->dir,
                     j->next_index);
-    hf_gauge_set(j->stat_reserve_bytes, (int64_t)j->prepare.ballast_bytes);
+    hf_gauge_set(j->stat_reserve_bytes, (int64_t)j->ballast_bytes);
     hf_jsegments_update_stats(j);
     hf_jsegments_clean(j);
     hf_jspare_prepare(j, 0);

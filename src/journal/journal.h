@@ -15,11 +15,13 @@
 
 struct hf_journal;
 
+#define HF_JOURNAL_NO_RESERVE UINT64_MAX
+
 struct hf_journal_config {
     const char *dir;         /* of its own; created if missing. Copied. */
     uint64_t segment_bytes;  /* size of a preallocated segment (default 16 MiB); a larger batch gets a larger segment */
     uint64_t tail_bytes_max; /* newest entries kept in memory (default 8 MiB); at least the unwritten ones stay */
-    uint64_t reserve_bytes;  /* ballast file released when the disk is full (default one segment) */
+    uint64_t reserve_bytes; /* ballast file released when the disk is full; 0 = one segment, or HF_JOURNAL_NO_RESERVE */
 };
 
 struct hf_journal_events {
@@ -28,7 +30,8 @@ struct hf_journal_events {
     void (*on_durable)(void *data, uint64_t index);
     /* The term and vote of the last hf_journal_set_vote are on stable storage, in both slots (R13). */
     void (*on_vote_durable)(void *data);
-    /* A write or sync failed for good (EIO, or no space with the reserve used up). The owner stops the node. */
+    /* A write or sync failed for good (EIO, or no space with the reserve used up). The owner stops the node. `what`
+     * says what was done to which file, and the error. */
     void (*on_failed)(void *data, int err, const char *what);
     void *data;
 };
@@ -81,12 +84,27 @@ void hf_journal_reset(struct hf_journal *j, uint64_t next_index);
 uint64_t hf_journal_first_index(const struct hf_journal *j);
 uint64_t hf_journal_next_index(const struct hf_journal *j);
 uint64_t hf_journal_durable_index(const struct hf_journal *j);
-/* Bytes of live segments on disk; bytes of the tail in memory. */
+/* Bytes of the journal's files on disk, those kept for reuse and the reserve among them; bytes of the tail in memory.
+ */
 uint64_t hf_journal_disk_bytes(const struct hf_journal *j);
 uint64_t hf_journal_tail_bytes(const struct hf_journal *j);
-/* Bytes of entries in (index, last] as stored: how much log a follower at `index` still needs. */
+/* Bytes of the records in (index, last], without what stores them: how much log a follower at `index` still needs. Says
+ * nothing about space on disk, where a batch of one small entry takes several times its size. */
 uint64_t hf_journal_bytes_after(const struct hf_journal *j, uint64_t index);
-/* Time in ms since the oldest write or sync in flight began, 0 when none (R23: hung disk). */
+/* The first index of the oldest segment that may stay so that all segments from there on are files of at most `bytes`
+ * together; at least the active one stays. What to cut with, if space on disk is what counts. */
+uint64_t hf_journal_first_within(const struct hf_journal *j, uint64_t bytes);
+/* What hf_journal_disk_bytes may come to, at most, in a journal that is cut to `kept_bytes` (hf_journal_first_within)
+ * whenever `grown_bytes` more of files came in: those two, four segments (the one being filled, the prepared one, two
+ * that are being deleted; each as large as one entry of `entry_bytes_max` may need), one kept for reuse, and the
+ * reserve. */
+uint64_t hf_journal_bytes_bound(const struct hf_journal *j, uint64_t kept_bytes, uint64_t grown_bytes,
+                                uint64_t entry_bytes_max);
+/* Memory of the entries that are not on stable storage yet. They stay in memory whatever tail_bytes_max says: the owner
+ * takes no more entries in when this grows too large. */
+uint64_t hf_journal_waiting_bytes(const struct hf_journal *j);
+/* Time in ms since the oldest write or sync in flight began, of entries or of term and vote, or since a write waits for
+ * a segment; 0 when none (R23: hung disk). */
 uint64_t hf_journal_stall_ms(const struct hf_journal *j);
 
 /* The entry from the in-memory tail with a new reference, or HF_E_AGAIN (older: use hf_journal_read),

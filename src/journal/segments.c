@@ -35,10 +35,14 @@ static void prepare_done(struct hf_job *job)
 {
     struct hf_journal *j = HF_CONTAINER_OF(job, struct hf_journal, prepare.job);
     struct hf_jprepare *p = &j->prepare;
+    char name[HF_JSEG_NAME_BYTES];
 
     if (p->ballast_used)
         HF_LOG_WARN("journal", "disk full, the reserve was released", "dir=%s", j->dir);
+    j->ballast_bytes = p->ballast_bytes;
     hf_gauge_set(j->stat_reserve_bytes, (int64_t)p->ballast_bytes);
+    if (p->recycled_used)
+        j->recycle_bytes = 0;
     if (p->rc == HF_OK) {
         if (!p->in_place)
             j->spare = hf_jsegment_new(p->id, p->salt, p->bytes);
@@ -54,13 +58,14 @@ static void prepare_done(struct hf_job *job)
     hf_gauge_set(j->stat_spare_failed, 1);
     if (atomic_load(&j->stopping))
         return;
+    hf_jseg_name(name, p->id);
     if (p->rc != HF_E_NOSPC) {
-        hf_journal_fail(j, p->rc, "preparing a segment");
+        hf_journal_fail(j, p->rc, "preparing", name);
     } else if (j->blocked_ms == 0) {
         HF_LOG_WARN("journal", "no space for the next segment", "dir=%s retry_ms=%d", j->dir, SPARE_RETRY_MS);
         j->env->timer_start(j->env, &j->spare_timer, SPARE_RETRY_MS);
     } else if (j->spare_last_chance) {
-        hf_journal_fail(j, p->rc, "no space for the next segment, the reserve is used up");
+        hf_journal_fail(j, p->rc, "the reserve is used up: preparing", name);
     } else {
         hf_journal_pump(j); /* a write waits: one more attempt, with what was freed meanwhile */
     }
@@ -115,69 +120,90 @@ static void run_cleanup(struct hf_job *job)
 {
     struct hf_jcleanup *c = HF_CONTAINER_OF(job, struct hf_jcleanup, job);
     struct hf_journal *j = c->j;
-    struct hf_jsegment *s = c->segment;
 
     c->rc = HF_OK;
-    if (c->is_delete) {
-        c->rc = hf_jfiles_delete(j->fs, j->dir, s->id, s->capacity, j->segment_bytes);
-        return;
+    for (c->n_done = 0; c->n_done < c->n; c->n_done++) {
+        struct hf_jcleanup_item *item = &c->items[c->n_done];
+        struct hf_jsegment *s = item->segment;
+
+        if (item->cut)
+            c->rc = j->fs->truncate(j->fs, s->file, s->end);
+        if (s->file != NULL)
+            j->fs->close(j->fs, s->file);
+        if (c->rc == HF_OK && item->is_delete)
+            c->rc = hf_jfiles_delete(j->fs, j->dir, s->id, s->capacity, j->segment_bytes, &item->is_kept);
+        if (c->rc != HF_OK)
+            return;
     }
-    if (c->cut)
-        c->rc = j->fs->truncate(j->fs, s->file, s->end);
-    j->fs->close(j->fs, s->file);
 }
 
 static void cleanup_done(struct hf_job *job)
 {
     struct hf_jcleanup *c = HF_CONTAINER_OF(job, struct hf_jcleanup, job);
     struct hf_journal *j = c->j;
-    struct hf_jsegment *s = c->segment;
+    size_t n_deleted = 0;
+    char name[HF_JSEG_NAME_BYTES] = "";
 
     j->cleanup_busy = false;
-    if (c->is_delete) {
-        hf_jsegment_free(s);
-        j->n_doomed--;
-        memmove(j->doomed, j->doomed + 1, j->n_doomed * sizeof(struct hf_jsegment *));
-    } else {
-        s->file = NULL;
-        s->sealing = false;
-        if (c->cut && c->rc == HF_OK)
+    for (size_t i = 0; i < c->n; i++) {
+        struct hf_jcleanup_item *item = &c->items[i];
+        struct hf_jsegment *s = item->segment;
+        bool is_done = i < c->n_done;
+
+        if (i <= c->n_done)
+            s->file = NULL;
+        if (i == c->n_done)
+            hf_jseg_name(name, s->id);
+        if (!is_done)
+            continue;
+        if (item->is_kept)
+            j->recycle_bytes = s->capacity;
+        if (item->cut)
             s->capacity = s->end;
+        if (item->is_delete) {
+            hf_jsegment_free(s);
+            n_deleted++;
+        }
     }
+    j->n_doomed -= n_deleted;
+    memmove(j->doomed, j->doomed + n_deleted, j->n_doomed * sizeof(struct hf_jsegment *));
     hf_jsegments_update_stats(j);
     if (c->rc != HF_OK && !atomic_load(&j->stopping)) {
-        hf_journal_fail(j, c->rc, c->is_delete ? "deleting a segment" : "sealing a segment");
+        hf_journal_fail(j, c->rc, c->items[c->n_done].is_delete ? "deleting" : "sealing", name);
         return;
     }
     hf_jsegments_clean(j);
 }
 
+static struct hf_jcleanup_item *add_cleanup(struct hf_jcleanup *c, struct hf_jsegment *s)
+{
+    struct hf_jcleanup_item *item = &c->items[c->n++];
+
+    *item = (struct hf_jcleanup_item){.segment = s};
+    return item;
+}
+
 void hf_jsegments_clean(struct hf_journal *j)
 {
     struct hf_jcleanup *c = &j->cleanup;
-    struct hf_jsegment *s = NULL;
 
     if (j->cleanup_busy || j->failed || atomic_load(&j->stopping))
         return;
-    c->is_delete = false;
-    for (size_t i = 0; i < j->n_doomed && s == NULL; i++)
-        if (j->doomed[i]->file != NULL)
-            s = j->doomed[i];
-    /* All but the active segment; and its predecessor only once the active one has a batch on disk. */
-    for (size_t i = 0; i + 1 < j->n_segments && s == NULL; i++)
-        if (j->segments[i]->file != NULL && j->segments[i]->id < j->durable_segment)
-            s = j->segments[i];
-    if (s == NULL && j->n_doomed > 0 && j->doomed[0]->reads == 0) {
-        s = j->doomed[0];
-        c->is_delete = true;
+    c->n = 0;
+    for (size_t i = 0; i < j->n_doomed && j->doomed[i]->reads == 0 && c->n < HF_JCLEANUP_MAX; i++)
+        add_cleanup(c, j->doomed[i])->is_delete = true;
+    /* All but the active segment; and its predecessor only once the active one has a batch on disk. A segment left
+     * early (truncation, restart, a large entry) gives its space back; a full one keeps its size for reuse. */
+    for (size_t i = 0; i + 1 < j->n_segments && c->n < HF_JCLEANUP_MAX; i++) {
+        struct hf_jsegment *s = j->segments[i];
+
+        if (s->file == NULL || s->id >= j->durable_segment)
+            continue;
+        add_cleanup(c, s)->cut = s->capacity - s->end > j->segment_bytes / 4;
     }
-    if (s == NULL)
+    if (c->n == 0)
         return;
-    s->sealing = !c->is_delete;
-    /* A segment left early (truncation, restart) gives its space back; a full one keeps its size for recycling. */
-    c->cut = !c->is_delete && s->capacity - s->end > j->segment_bytes / 4;
     c->j = j;
-    c->segment = s;
     c->job.run = run_cleanup;
     c->job.done = cleanup_done;
     j->cleanup_busy = true;

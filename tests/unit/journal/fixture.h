@@ -44,6 +44,7 @@ Suite *format_suite(void);
 Suite *journal_suite(void);
 Suite *damage_suite(void);
 Suite *property_suite(void);
+Suite *space_suite(void);
 Suite *threads_suite(void);
 
 #endif

@@ -11,6 +11,7 @@ int main(void)
     srunner_add_suite(r, journal_suite());
     srunner_add_suite(r, damage_suite());
     srunner_add_suite(r, property_suite());
+    srunner_add_suite(r, space_suite());
     srunner_add_suite(r, threads_suite());
     srunner_run_all(r, CK_NORMAL);
     failed = srunner_ntests_failed(r);

@@ -12,7 +12,7 @@
 static void build(struct fixture *f, bool publish)
 {
     fixture_init(f, 77, 16384);
-    f->config.reserve_bytes = 0;
+    f->config.reserve_bytes = HF_JOURNAL_NO_RESERVE;
     fixture_must_open(f);
     fixture_append(f, 1, 40, 500);
     fixture_wait_durable(f, 40);

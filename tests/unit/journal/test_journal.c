@@ -451,7 +451,7 @@ START_TEST(full_disk_that_is_freed_in_time_is_survived)
     struct fixture f;
 
     fixture_init(&f, 18, 16384);
-    f.config.reserve_bytes = 0;
+    f.config.reserve_bytes = HF_JOURNAL_NO_RESERVE;
     fixture_must_open(&f);
     fixture_run_ms(&f, 3000);
     hf_fake_fs_set_capacity(f.disk, hf_fake_fs_used(f.disk) + 100);
