@@ -136,7 +136,7 @@ def wait_for(what, condition, patience=PATIENCE):
 
 class Node:
     """One server. `binary`, `extra` (arguments) and `env` may be changed between two starts. A node with `join` is
-    started with --join and --name instead of an id and the list of members."""
+    started with --join and --name instead of an id and the list of members; one that is_alone with neither."""
 
     def __init__(self, cluster, number, name=None, join=None, extra=()):
         self.cluster, self.number, self.name, self.join = cluster, number, name or str(number), join
@@ -146,12 +146,15 @@ class Node:
         self.dir = os.path.join(cluster.dir, f"node{number}")
         self.log = os.path.join(cluster.dir, f"node{number}.log")
         self.binary, self.extra, self.env = cluster.binary or HOLDFASTD, list(extra), {}
+        self.is_alone = False
         self.proc = None
 
     def command(self, *extra):
         who = ["--id", str(self.number), "--peers", self.cluster.peers]
         if self.join is not None:
-            who = ["--name", self.name] + (["--join", self.join] if self.join else [])
+            who = ["--name", self.name, "--join", self.join]
+        elif self.is_alone:
+            who = ["--id", str(self.number)]
         return [self.binary, *who, "--listen", f"127.0.0.1:{self.port}",
                 "--peer-listen", f"127.0.0.1:{self.peer_port}", "--http-listen", f"127.0.0.1:{self.http_port}",
                 "--dir", self.dir, *self.cluster.extra, *self.extra, *extra]
@@ -274,7 +277,8 @@ class Cluster:
     def __enter__(self):
         for node in self.nodes:
             node.start()
-        self.leader()
+        if self.nodes:
+            self.leader()
         return self
 
     def __exit__(self, kind, value, trace):
@@ -304,7 +308,7 @@ class Cluster:
 
     def add(self, name, extra=(), through=None, start=True):
         """A node that joins by the members' peer addresses; not waited for."""
-        number = 1 + max(n.number for n in self.nodes + self.former)
+        number = 1 + max((n.number for n in self.nodes + self.former), default=0)
         assert number <= self.n + self.room, "make more room"
         join = ",".join(f"127.0.0.1:{n.peer_port}" for n in (through or self.up()))
         node = Node(self, number, name, join, extra)

@@ -7,14 +7,11 @@ import glob
 import os
 import re
 import shutil
-import subprocess
-import threading
 import time
 
-from harness import CLEAN, HOLDFAST, HOLDFASTD, Cluster, Conn, ReplyError, at, run_tests, tool, wait_for
+from harness import Cluster, ReplyError, at, run_tests, tool, wait_for
 from load import Load
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LONG = bool(os.environ.get("HOLDFAST_LONG"))
 # A journal that is soon cut beyond a member that is away.
 SMALL = ["--journal-segment-bytes", "1mb", "--journal-retain-bytes", "1mb", "--snapshot-journal-bytes", "1mb",
