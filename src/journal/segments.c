@@ -165,8 +165,10 @@ static void cleanup_done(struct hf_job *job)
             n_deleted++;
         }
     }
-    j->n_doomed -= n_deleted;
-    memmove(j->doomed, j->doomed + n_deleted, j->n_doomed * sizeof(struct hf_jsegment *));
+    if (n_deleted > 0) {
+        j->n_doomed -= n_deleted;
+        memmove(j->doomed, j->doomed + n_deleted, j->n_doomed * sizeof(struct hf_jsegment *));
+    }
     hf_jsegments_update_stats(j);
     if (c->rc != HF_OK && !atomic_load(&j->stopping)) {
         hf_journal_fail(j, c->rc, c->items[c->n_done].is_delete ? "deleting" : "sealing", name);
