@@ -472,9 +472,9 @@ int hf_offline_recover(struct hf_env *env, const struct hf_offline_loop *loop, c
         return rc;
     hf_offline_find(env->fs, dir, &f);
     hf_offline_summarise(&f, before);
-    rc = hf_offline_judge(env->fs, &f, why, why_size);
+    rc = f.identity_rc == 0 ? may_recover(&f, why, why_size) : 0;
     if (rc == 0)
-        rc = may_recover(&f, why, why_size);
+        rc = hf_offline_judge(env->fs, &f, why, why_size);
     if (rc == 0)
         rc = survivor(&f, address, &self, why, why_size);
     if (rc == 0 && !dry_run)
@@ -534,6 +534,14 @@ static int copy_name(const struct hf_offline_found *f, const char *name, struct 
     return 0;
 }
 
+static int check_members(const struct hf_offline_found *f, const struct hf_identity *next, char *why, size_t why_size)
+{
+    if (next->n_members > 0)
+        return 0;
+    snprintf(why, why_size, "%s knows no other member: say where to join (--join HOST:PORT)", f->dir);
+    return HF_E_INVALID;
+}
+
 /* Where to join: as told, else by way of the members that the directory knows. */
 static int copy_members(const struct hf_offline_found *f, const char *join, struct hf_identity *next, char *why,
                         size_t why_size)
@@ -546,16 +554,18 @@ static int copy_members(const struct hf_offline_found *f, const char *join, stru
         return parse_addresses(join, next->members, &next->n_members, why, why_size);
     /* In the same cluster: an address that belongs to another one by now is refused. */
     memcpy(next->cluster_id, f->identity.cluster_id, sizeof(next->cluster_id));
+    if (f->identity_rc == 0 && f->identity.node_id == 0) {
+        /* It is joining already, or an attempt got as far as to say so; what else is left here is from before that. */
+        memcpy(next->members, f->identity.members, sizeof(next->members));
+        next->n_members = f->identity.n_members;
+        return check_members(f, next, why, why_size);
+    }
     n = hf_offline_members(f, members, roles);
     for (uint32_t i = 0; i < n; i++) {
-        if (members[i].id == 0 || members[i].id != f->identity.node_id)
+        if (members[i].id != f->identity.node_id)
             next->members[next->n_members++] = members[i];
     }
-    if (next->n_members == 0) {
-        snprintf(why, why_size, "%s knows no other member: say where to join (--join HOST:PORT)", f->dir);
-        return HF_E_INVALID;
-    }
-    return 0;
+    return check_members(f, next, why, why_size);
 }
 
 static int may_rejoin(const struct hf_offline_found *f, const char *name, const char *join, char *why, size_t why_size)

@@ -11,10 +11,14 @@
 
 static int decode_configuration(struct hf_slice bytes, struct raft_configuration *out)
 {
-    struct raft_buffer buf = {raft_malloc(bytes.len), bytes.len}; /* the decoder reads aligned words */
+    struct raft_buffer buf = {raft_malloc(bytes.len + 1), bytes.len}; /* the decoder reads aligned words */
     int rv;
 
     HF_ASSERT(buf.base != NULL);
+    if (bytes.len == 0) {
+        raft_free(buf.base);
+        return HF_E_CORRUPT;
+    }
     memcpy(buf.base, bytes.ptr, bytes.len);
     raft_configuration_init(out);
     rv = raft_configuration_decode(&buf, out);
