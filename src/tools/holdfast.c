@@ -15,6 +15,10 @@ static const struct {
     {"member", "list the members, add, remove, promote, demote, replace one", hf_tool_member},
     {"transfer", "hand leadership over", hf_tool_transfer},
     {"backup", "write the cluster's state into a file; backup verify FILE checks one", hf_tool_backup},
+    {"restore", "make a new cluster from a backup", hf_tool_restore},
+    {"inspect", "tell what a data directory holds (the node must not run)", hf_tool_inspect},
+    {"recover", "make a survivor of a lost majority serve again (the node must not run)", hf_tool_recover},
+    {"repair", "wipe a damaged node and fetch its state from its peers (it must not run)", hf_tool_repair},
 };
 #define N_SUBCOMMANDS (sizeof subcommands / sizeof subcommands[0])
 

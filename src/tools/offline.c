@@ -108,8 +108,7 @@ void hf_tool_print_summary(const struct hf_offline_summary *s, FILE *to)
                 s->first_index, s->last_index, s->last_term, s->term, s->torn_tail ? "; its end is torn" : "");
     else
         fprintf(to, "  journal      empty; term %" PRIu64 "\n", s->term);
-    fprintf(to, "  state        %s, durable at least up to index %" PRIu64 "\n",
-            *s->state_path ? s->state_path : "none", s->marker_index);
+    fprintf(to, "  state        %s\n", *s->state_path ? s->state_path : "none");
     for (uint32_t i = 0; i < s->n_members; i++) {
         const struct hf_offline_member *m = &s->members[i];
 
@@ -224,10 +223,10 @@ int hf_tool_inspect(struct hf_tool *tool, int argc, char **argv)
         printf("%s\n", dir);
         hf_tool_print_summary(&s, stdout);
         if (has_state)
-            printf("  %-11s  index %" PRIu64 ", %" PRIu64 " keys, feature level %u, %" PRIu64 " bytes\n", "",
+            printf("  content      index %" PRIu64 ", %" PRIu64 " keys, feature level %u, %" PRIu64 " bytes\n",
                    state.meta.applied_index, state.meta.keys, state.level, state.file_bytes);
         else if (*state_why)
-            printf("  %-11s  %s\n", "", state_why);
+            printf("  content      %s\n", state_why);
     }
     hf_store_info_free(&state);
     if (rc != 0)
