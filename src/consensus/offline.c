@@ -35,7 +35,9 @@
 #define SEGMENT_BYTES (64u * 1024u)
 #define TAIL_BYTES    (64u * 1024u)
 
-static void encode_configuration(const struct hf_member *only, struct hf_buf *out)
+/* One voter. When a higher id was given out before, its place stays as a spare, as the removal of a member leaves it
+ * (operate.c): ids are never used again (R19). */
+static void encode_configuration(const struct hf_member *only, uint64_t id_max, struct hf_buf *out)
 {
     struct raft_configuration conf;
     char text[HF_MEMBER_TEXT_BYTES];
@@ -46,6 +48,14 @@ static void encode_configuration(const struct hf_member *only, struct hf_buf *ou
     raft_configuration_init(&conf);
     rv = raft_configuration_add(&conf, only->id, text, RAFT_VOTER);
     HF_ASSERT(rv == 0);
+    if (id_max > only->id) {
+        struct hf_member gone = {.id = id_max};
+
+        snprintf(gone.address, sizeof(gone.address), "removed-%" PRIu64 ":0", id_max);
+        hf_member_format(&gone, text, sizeof(text));
+        rv = raft_configuration_add(&conf, id_max, text, RAFT_SPARE);
+        HF_ASSERT(rv == 0);
+    }
     rv = raft_configuration_encode(&conf, &buf);
     HF_ASSERT(rv == 0);
     raft_configuration_close(&conf);
@@ -154,13 +164,13 @@ static int reset_journal(struct journal_work *w, uint64_t index)
     return wait_for_journal(w);
 }
 
-static int append_configuration(struct journal_work *w, const struct hf_member *only, uint64_t term)
+static int append_configuration(struct journal_work *w, const struct hf_member *only, uint64_t id_max, uint64_t term)
 {
     uint64_t index = hf_journal_next_index(w->journal);
     struct hf_buf bytes = {0};
     struct hf_log_entry *e;
 
-    encode_configuration(only, &bytes);
+    encode_configuration(only, id_max, &bytes);
     e = hf_log_entry_new(HF_ENTRY_CONFIGURATION, index, term, (uint32_t)bytes.len);
     memcpy(e->data, bytes.data, bytes.len);
     hf_buf_free(&bytes);
@@ -370,6 +380,17 @@ static uint64_t greatest_term(const struct hf_offline_found *f)
     return f->journal.term > f->marker.term ? f->journal.term : f->marker.term;
 }
 
+static uint64_t greatest_id(const struct hf_offline_found *f)
+{
+    uint64_t max = f->identity.node_id;
+
+    for (uint32_t i = 0; i < f->identity.n_members; i++)
+        max = f->identity.members[i].id > max ? f->identity.members[i].id : max;
+    for (unsigned i = 0; f->has_configuration && i < f->configuration.n; i++)
+        max = f->configuration.servers[i].id > max ? f->configuration.servers[i].id : max;
+    return max;
+}
+
 /* What recovering means here, for whoever has to decide. */
 static void describe(const struct hf_offline_found *f, const struct hf_member *self, char *why, size_t why_size)
 {
@@ -386,7 +407,7 @@ static void describe(const struct hf_offline_found *f, const struct hf_member *s
                   "were told OK.",
                   hf_member_name(self, name), self->address, f->journal.next_index - 1, f->last_term, f->marker.index);
     for (uint32_t i = 0; i < n; i++) {
-        if (members[i].id == self->id)
+        if (members[i].id == self->id || strcmp(roles[i], "spare") == 0)
             continue;
         hf_buf_printf(&text, "%s%s (%s, %s)", n_others++ == 0 ? " No members any more: " : ", ",
                       hf_member_name(&members[i], name), members[i].address, roles[i]);
@@ -426,7 +447,7 @@ static int write_recovery(struct hf_env *env, const struct hf_offline_loop *loop
         rc = set_term(&w, term);
     hf_crash_point("offline-recover-term");
     if (rc == 0)
-        rc = append_configuration(&w, self, term);
+        rc = append_configuration(&w, self, greatest_id(f), term);
     close_journal(&w);
     if (rc != 0)
         snprintf(why, why_size, "cannot write the journal in %s: %s; run the same command again", f->dir,
@@ -562,7 +583,7 @@ static int copy_members(const struct hf_offline_found *f, const char *join, stru
     }
     n = hf_offline_members(f, members, roles);
     for (uint32_t i = 0; i < n; i++) {
-        if (members[i].id != f->identity.node_id)
+        if (members[i].id != f->identity.node_id && strcmp(roles[i], "spare") != 0)
             next->members[next->n_members++] = members[i];
     }
     return check_members(f, next, why, why_size);
@@ -649,7 +670,7 @@ void hf_offline_configuration(uint64_t node_id, const char *address, uint64_t se
 
     hf_prng_seed(&prng, seed);
     only = only_member(node_id, address, &prng);
-    encode_configuration(&only, out);
+    encode_configuration(&only, 0, out);
 }
 
 /* The parent's name, and where the last name begins. */
@@ -823,7 +844,7 @@ int hf_offline_create(struct hf_env *env, const struct hf_offline_loop *loop, co
     draw_id(&prng, id.cluster_id);
     if (cluster_word != NULL && cluster_word[0] != '\0')
         hf_cluster_id(cluster_word, NULL, 0, id.cluster_id);
-    encode_configuration(&id.members[0], &marker.configuration);
+    encode_configuration(&id.members[0], 0, &marker.configuration);
     if (rc == 0)
         rc = create(env, loop, dir, &id, &marker, state, why, why_size);
     hf_marker_free(&marker);

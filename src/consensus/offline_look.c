@@ -193,7 +193,10 @@ uint32_t hf_offline_members(const struct hf_offline_found *f, struct hf_member *
         for (unsigned i = 0; i < f->configuration.n && n < HF_MEMBERS_MAX; i++) {
             const struct raft_server *s = &f->configuration.servers[i];
 
-            if (hf_member_parse(s->id, s->address, &out[n]) == 0)
+            if (hf_member_parse(s->id, s->address, &out[n]) != 0)
+                continue;
+            /* A spare without a name and a store keeps an id from being given out again: no member. */
+            if (s->role != RAFT_SPARE || out[n].name[0] != '\0' || out[n].store_id != 0)
                 roles[n++] = role_name(s->role);
         }
         return n;
