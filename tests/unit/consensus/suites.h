@@ -7,6 +7,7 @@
 Suite *codec_suite(void);
 Suite *identity_suite(void);
 Suite *member_suite(void);
+Suite *offline_suite(void);
 Suite *rules_suite(void);
 
 #endif
