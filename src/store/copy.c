@@ -3,7 +3,8 @@
  * The source connection is read-only and holds one read transaction from open to the last page (R28): without it the
  * backup would start again with every commit of the store. It never checkpoints, also not when it is closed. While it
  * is open the store goes on committing, and its checkpoints do what they can: the WAL keeps what this transaction
- * may still read and grows by all that is committed meanwhile (R14).
+ * may still read and grows by all that is committed meanwhile (R14). Once it is over, a third connection checkpoints
+ * on this thread: hundreds of MiB at once would hold up the store for a second and more.
  *
  * The target is written without a journal and synced every SYNC_BYTES: otherwise gigabytes of dirty pages pile up in
  * the kernel, and a sync of the node's journal waits for all of them. At the end one ordinary transaction takes it out
@@ -195,8 +196,29 @@ static int sync_target(struct hf_store_copy *c)
     return 0;
 }
 
+/* Brings the WAL's content into the database, as far as no reader is in the way, while the store goes on; the store's
+ * own next checkpoint finds little left and starts the WAL again. A failure changes nothing: SQLite counts nothing as
+ * done, so the store writes all of it again, and meets the trouble itself if it lasts. */
+static void relieve_wal(struct hf_store_copy *c)
+{
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE;
+    int64_t pages = 0;
+    sqlite3 *db;
+
+    if (sqlite3_open_v2(c->from, &db, flags, c->vfs) == SQLITE_OK) {
+        sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        if (exec(db, "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -64") ==
+                SQLITE_OK &&
+            store_query_int(db, "PRAGMA page_count", &pages) == SQLITE_OK)
+            sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    }
+    sqlite3_close(db);
+}
+
 static void close_source(struct hf_store_copy *c)
 {
+    bool was_reading = c->backup != NULL;
+
     if (c->backup)
         sqlite3_backup_finish(c->backup);
     c->backup = NULL;
@@ -204,6 +226,8 @@ static void close_source(struct hf_store_copy *c)
         exec(c->source, "ROLLBACK");
     sqlite3_close(c->source);
     c->source = NULL;
+    if (was_reading)
+        relieve_wal(c);
 }
 
 /* All pages are written. Lets go of the source first: its WAL has waited long enough. */

@@ -143,7 +143,8 @@ void hf_store_info_free(struct hf_store_info *info);
 /* An online copy of the database that a running store writes. It has connections of its own, holds one read
  * transaction on the source (R28) and so is the state at one index: that of the store's last commit. Any thread, one
  * at a time. The result is one plain file without a WAL, synced, openable by anyone. While a copy is open the WAL of
- * the source cannot start again from its beginning: callers bound the time (R14). */
+ * the source cannot start again from its beginning: callers bound the time (R14). The last step (or close) then brings
+ * the WAL into the source's database, so that this does not hold up the store. */
 struct hf_store_copy;
 HF_MUST_CHECK int hf_store_copy_open(const char *path, const char *vfs, const char *to, struct hf_store_copy **out,
                                      char *why, size_t why_size);
