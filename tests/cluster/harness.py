@@ -134,15 +134,57 @@ def wait_for(what, condition, patience=PATIENCE):
     raise AssertionError(f"waited {patience:.0f} s for: {what} (last problem: {last})")
 
 
-class Node:
-    """One server. `binary`, `extra` (arguments) and `env` may be changed between two starts. A node with `join` is
+class Remote:
+    """A server that runs somewhere."""
+
+    def __init__(self, port, host="127.0.0.1"):
+        self.host, self.port, self.http_port = host, port, port + 1000
+
+    def conn(self, timeout=PATIENCE):
+        return Conn(self.port, timeout, self.host)
+
+    def call(self, *args):
+        c = self.conn()
+        try:
+            return c.call(*args)
+        finally:
+            c.close()
+
+    def info(self, section="raft"):
+        text = self.call("INFO", section).decode()
+        return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
+
+    def members(self):
+        """HF.MEMBER LIST as this node knows it: {name: {field: value}}."""
+        rows = []
+        for row in self.call("HF.MEMBER", "LIST"):
+            pairs = list(row.items()) if isinstance(row, dict) else list(zip(row[::2], row[1::2]))
+            rows.append({k.decode(): v.decode() if isinstance(v, bytes) else v for k, v in pairs})
+        return {row["name"]: row for row in rows}
+
+    def is_ready(self):
+        return self.http("/readyz")[0] == 200
+
+    def wait_ready(self, patience=PATIENCE):
+        wait_for(f"the node on port {self.port} to be ready", self.is_ready, patience)
+        return self
+
+    def http(self, path):
+        try:
+            with urllib.request.urlopen(f"http://{self.host}:{self.http_port}{path}", timeout=PATIENCE) as r:
+                return r.status, r.read().decode()
+        except urllib.error.HTTPError as e:
+            return e.code, e.read().decode()
+
+
+class Node(Remote):
+    """One server of ours. `binary`, `extra` (arguments) and `env` may be changed between two starts. A node with `join` is
     started with --join and --name instead of an id and the list of members; one that is_alone with neither."""
 
     def __init__(self, cluster, number, name=None, join=None, extra=()):
+        super().__init__(cluster.base + number - 1)
         self.cluster, self.number, self.name, self.join = cluster, number, name or str(number), join
-        self.port = cluster.base + number - 1
         self.peer_port = self.port + 10000
-        self.http_port = self.port + 1000
         self.dir = os.path.join(cluster.dir, f"node{number}")
         self.log = os.path.join(cluster.dir, f"node{number}.log")
         self.binary, self.extra, self.env = cluster.binary or HOLDFASTD, list(extra), {}
@@ -195,46 +237,10 @@ class Node:
     def resume(self):
         self.proc.send_signal(signal.SIGCONT)
 
-    def conn(self, timeout=PATIENCE):
-        return Conn(self.port, timeout)
-
-    def call(self, *args):
-        c = self.conn()
-        try:
-            return c.call(*args)
-        finally:
-            c.close()
-
-    def info(self, section="raft"):
-        text = self.call("INFO", section).decode()
-        return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
-
-    def members(self):
-        """HF.MEMBER LIST as this node knows it: {name: {field: value}}."""
-        rows = []
-        for row in self.call("HF.MEMBER", "LIST"):
-            pairs = list(row.items()) if isinstance(row, dict) else list(zip(row[::2], row[1::2]))
-            rows.append({k.decode(): v.decode() if isinstance(v, bytes) else v for k, v in pairs})
-        return {row["name"]: row for row in rows}
-
-    def is_ready(self):
-        return self.http("/readyz")[0] == 200
-
-    def wait_ready(self, patience=PATIENCE):
-        wait_for(f"node {self.name} to be ready", self.is_ready, patience)
-        return self
-
     def rss(self):
         """Bytes of memory in use."""
         with open(f"/proc/{self.proc.pid}/status", encoding="ascii") as f:
             return next(int(line.split()[1]) << 10 for line in f if line.startswith("VmRSS:"))
-
-    def http(self, path):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=PATIENCE) as r:
-                return r.status, r.read().decode()
-        except urllib.error.HTTPError as e:
-            return e.code, e.read().decode()
 
     def log_text(self):
         with open(self.log, encoding="utf-8", errors="replace") as f:
@@ -339,14 +345,18 @@ class Cluster:
 
     def same_digest(self, nodes=None):
         """All nodes reach the same applied index with the same digest."""
-        def compare():
-            infos = [n.info() for n in nodes or self.nodes]
-            if len({i["raft_applied_index"] for i in infos}) != 1:
-                return False
-            digests = {i["raft_digest"] for i in infos}
-            assert len(digests) == 1, f"digests differ at index {infos[0]['raft_applied_index']}: {digests}"
-            return True
-        wait_for("equal applied indexes on all nodes", compare)
+        same_digest(nodes or self.nodes)
+
+
+def same_digest(nodes):
+    def compare():
+        infos = [n.info() for n in nodes]
+        if len({i["raft_applied_index"] for i in infos}) != 1:
+            return False
+        digests = {i["raft_digest"] for i in infos}
+        assert len(digests) == 1, f"digests differ at index {infos[0]['raft_applied_index']}: {digests}"
+        return True
+    wait_for("equal applied indexes on all nodes", compare)
 
 
 class Load:
@@ -435,7 +445,7 @@ class Load:
 
 def run_tests(tests):
     """Each test is a function named test_...; prints one line each and the closing count."""
-    chosen = sys.argv[1:]
+    chosen = [a for a in sys.argv[1:] if not a.startswith("--")]
     passed = failed = 0
     for test in tests:
         if chosen and not any(c in test.__name__ for c in chosen):

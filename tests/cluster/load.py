@@ -551,16 +551,9 @@ def main():
           f"max {whole['max']:.2f} ms")
     for moment, node, text in ledger.errors[:5]:
         print(f"  {moment - ledger.due[0]:6.1f} s  {node[0]}:{node[1]}  {text}")
-    from harness import Conn
-
-    class Place:
-        def __init__(self, host, port):
-            self.host, self.port = host, port
-
-        def conn(self):
-            return Conn(self.port, host=self.host)
+    from harness import Remote
     try:
-        ledger.verify(*[Place(*n) for n in nodes])
+        ledger.verify(*[Remote(port, host) for host, port in nodes])
     except AssertionError as e:
         print(f"WRONG: {e}")
         sys.exit(1)

@@ -7,12 +7,17 @@ import glob
 import os
 import re
 import shutil
+import subprocess
+import sys
+import tempfile
 import time
 
-from harness import Cluster, ReplyError, at, run_tests, tool, wait_for
+from harness import (CLEAN, HOLDFASTD, Cluster, Remote, ReplyError, at, free_ports, run_tests, same_digest, tool,
+                     wait_for)
 from load import Load
 
-LONG = bool(os.environ.get("HOLDFAST_LONG"))
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LONG = bool(os.environ.get("HOLDFAST_LONG")) or "--long" in sys.argv
 # A journal that is soon cut beyond a member that is away.
 SMALL = ["--journal-segment-bytes", "1mb", "--journal-retain-bytes", "1mb", "--snapshot-journal-bytes", "1mb",
          "--journal-max-bytes", "4mb"]
@@ -478,6 +483,43 @@ def test_planned_leader_changes_hurt_nobody():
             unharmed(ledger, begin, end, rest, "a rolling restart")
             added.append(p99_added(ledger, calm, begin, end, "restart of a node", rest))
         assert max(added) < 100, f"p99 grew by {max(added):.0f} ms"
+
+
+def test_rolling_restart_of_a_whole_cluster():
+    """deploy/cluster does it, while clients are served; a node was added before."""
+    place = tempfile.mkdtemp(prefix="holdfast-test-")
+    base = free_ports(4)
+
+    def cluster(*args):
+        p = subprocess.run([os.path.join(TOP, "deploy", "cluster"), "--base-port", str(base), "--dir", place, *args],
+                           capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+                           env={**CLEAN, "HOLDFASTD": os.path.abspath(HOLDFASTD)})
+        assert p.returncode == 0, (args, p.stdout, p.stderr)
+        return p.stdout
+
+    cluster("up", "3")
+    try:
+        cluster("add")
+        nodes = [Remote(base + i) for i in range(4)]
+        with Load(nodes, rate=400, clients=24, failover=False) as load:
+            load.wait(300)
+            calm = (time.monotonic() - 0.5, time.monotonic())
+            begin = time.monotonic()
+            print("     " + cluster("rolling-restart").strip().replace("\n", "; "))
+            end = time.monotonic()
+            load.wait(200)
+            ledger = load.stop()
+        ledger.verify(*nodes)
+        same_digest(nodes)
+        answers = [e for e in ledger.errors if re.match("[A-Z]+ ", e[2])]
+        assert not answers, f"commands were answered with errors: {answers[:5]}"
+        added = p99_added(ledger, calm, begin, end, "rolling restart of four nodes")
+        assert added < 100, f"p99 grew by {added:.0f} ms"
+        cluster("down")
+    finally:
+        subprocess.run([os.path.join(TOP, "deploy", "cluster"), "--base-port", str(base), "--dir", place, "wipe"],
+                       capture_output=True, timeout=300, check=False)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 # ---- settings ------------------------------------------------------------------------------------------------
