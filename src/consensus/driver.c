@@ -515,6 +515,14 @@ void hf_consensus_resume(struct hf_consensus *c)
 
 /* ---- the timer ---------------------------------------------------------------------------------------- */
 
+static bool has_spare(const struct hf_consensus *c)
+{
+    for (unsigned i = 0; i < c->raft.configuration.n; i++)
+        if (c->raft.configuration.servers[i].role == RAFT_SPARE)
+            return true;
+    return false;
+}
+
 void hf_consensus_arm(struct hf_consensus *c)
 {
     uint64_t now, due;
@@ -525,6 +533,10 @@ void hf_consensus_arm(struct hf_consensus *c)
     due = raft_timeout(&c->raft);
     if (c->raft.state == RAFT_FOLLOWER && hf_consensus_voters(c) > 1 && due < c->quiet_until_ms)
         due = c->quiet_until_ms; /* R10 */
+    /* The core counts a spare among those that wait for a heartbeat but never sends it one, so its timeout stays in the
+     * past. Then the clock is looked at four times in a heartbeat. */
+    if (c->raft.state == RAFT_LEADER && due <= now && has_spare(c))
+        due = now + (c->config.heartbeat_ms + 3) / 4;
     c->env->timer_start(c->env, &c->timer, due > now ? due - now : 0);
 }
 

@@ -29,6 +29,7 @@ enum { CODE_DONE = 0, CODE_REFUSED = 1, CODE_NOT_LEADER = 2, CODE_UNKNOWN = 3 };
 #define TEXT_MAX             512
 #define OPERATION_TIMEOUT_MS 20000u /* a change that is not committed by then is unknown to who asked */
 #define TRANSFER_TIMEOUT_MS  5000u
+#define DEPOSED_PATIENCE_MS  2000u /* for the answer of a leader that is none any more */
 
 /* ---- names -------------------------------------------------------------------------------------------- */
 
@@ -346,6 +347,17 @@ static void advance(struct hf_consensus *c)
     }
     if (!submit_edit(c, &edit, text, sizeof text))
         finish(c, CODE_REFUSED, text, 0);
+}
+
+/* A member that asked to be removed hears that it is done before its links go. */
+void hf_consensus_operate_leaving(struct hf_consensus *c, uint64_t id)
+{
+    struct hf_operation_state *op = &c->operation;
+
+    if (!op->is_active || !op->is_forwarded || op->from != id || op->target != id || op->op != HF_MEMBER_REMOVE)
+        return;
+    answer_forwarded(c, op->from, op->request, CODE_DONE, op->text, 0);
+    op->is_forwarded = false;
 }
 
 /* The configuration entry of the present step is committed and the core knows it. */
@@ -684,8 +696,13 @@ static void watch(struct hf_consensus *c, struct hf_member_request *req)
 
     if (req->sent_to == c->config.node_id)
         return; /* the operation under way answers it */
-    if (now > req->deadline_ms || hf_consensus_term(c) != req->sent_term ||
-        !hf_peers_link(c->peers, req->sent_to, HF_CHANNEL_RAFT))
+    /* It may have handed over just for this request, and says so next. */
+    if (req->sent_term != 0 && hf_consensus_term(c) != req->sent_term) {
+        req->sent_term = 0;
+        if (req->deadline_ms > now + DEPOSED_PATIENCE_MS)
+            req->deadline_ms = now + DEPOSED_PATIENCE_MS;
+    }
+    if (now > req->deadline_ms || !hf_peers_link(c->peers, req->sent_to, HF_CHANNEL_RAFT))
         answer_own(c, req, CODE_UNKNOWN,
                    "UNKNOWN the leader did not answer: look at HF.MEMBER LIST before asking again", 0);
 }

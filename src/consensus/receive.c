@@ -535,6 +535,7 @@ static void forget_other(struct hf_consensus *c, struct hf_other *o)
     struct hf_journal_read read = o->read;
 
     HF_LOG_INFO("consensus", "no member any more", "member=%" PRIu64, o->id);
+    hf_consensus_operate_leaving(c, o->id);
     if (hf_consensus_is_leader(c)) {
         hf_buf_put_u64(&buf, c->raft.configuration_committed_index);
         hf_consensus_send_simple(c, o->id, HF_MSG_REMOVED, hf_buf_slice(&buf));

@@ -220,7 +220,7 @@ static void tell_down(struct hf_link *link)
 
 void hf_peers_retire_link(struct hf_link *link, const char *why)
 {
-    hf_peers_end_link(link, false, why);
+    hf_peers_end_link(link, true, why);
     tell_down(link);
 }
 
@@ -402,7 +402,7 @@ static void dial_stop(struct dial *dial, const char *why)
     dial->link = NULL;
     if (link != NULL) {
         link->dial = NULL;
-        hf_peers_end_link(link, false, why);
+        hf_peers_end_link(link, true, why);
     }
 }
 
@@ -485,7 +485,7 @@ void hf_peers_remove(struct hf_peers *p, uint64_t node_id)
     for (struct hf_link *link = p->links; link != NULL; link = next) {
         next = link->next;
         if (link->node_id == node_id && link->channel != HF_CHANNEL_JOIN)
-            hf_peers_end_link(link, false, "the member was removed");
+            hf_peers_end_link(link, true, "the member was removed");
     }
 }
 

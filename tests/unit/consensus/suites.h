@@ -8,6 +8,7 @@ Suite *codec_suite(void);
 Suite *identity_suite(void);
 Suite *member_suite(void);
 Suite *offline_suite(void);
+Suite *operate_suite(void);
 Suite *rules_suite(void);
 
 #endif
