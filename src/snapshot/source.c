@@ -154,7 +154,8 @@ void hf_snapshots_stop(struct hf_snapshots *s, uint64_t member)
             continue;
         HF_LOG_INFO(HF_COPY_LOG, "transfer stopped", "member=%" PRIu64 " delivered=%d", t->member,
                     t->phase == SEND_DELIVERED);
-        end_transfer(t, "not needed any more");
+        /* Who leads no more says nothing: what the target has may serve the next leader, or this one again. */
+        end_transfer(t, member != 0 ? "not needed any more" : NULL);
     }
 }
 

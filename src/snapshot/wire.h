@@ -35,7 +35,8 @@
  * Which copy it is: (store id in the source's hello, epoch, counter, index, file bytes). The epoch is drawn when the
  * source starts, the counter counts its copies, so two different files never share all of them. at_least: a verified
  * file of another source (the leader before) with at least this index is as good as this copy, and VERIFIED names it.
- * FAILED from the source (it gave up, it leads no more) makes the target forget what it has of this copy. */
+ * FAILED from the source (it gave up, the target needs nothing any more) makes the target forget what it has of this
+ * copy. A source that leads no more says nothing: another leader may do with what is there. */
 #ifndef HF_SNAPSHOT_WIRE_H
 #define HF_SNAPSHOT_WIRE_H
 
