@@ -1,6 +1,7 @@
 /* backup_file.c: writing and reading backups; the format is in backup_file.h. */
 #include "tools/backup_file.h"
 
+#include "base/crashpoint.h"
 #include "base/mem.h"
 #include "base/util.h"
 
@@ -301,6 +302,7 @@ int hf_backup_finish(struct hf_backup_writer *w, bool replace, uint64_t *file_by
         rc = put_bytes(w, frame.data, frame.len, why, why_size);
         if (rc == 0 && fsync(w->fd) != 0)
             rc = fail_errno(why, why_size, "cannot sync", w->part);
+        hf_crash_point("backup-synced");
         if (rc == 0)
             rc = give_name(w, replace, why, why_size);
         *file_bytes = w->written;

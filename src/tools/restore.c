@@ -6,6 +6,7 @@
 #include "tools/backup_file.h"
 #include "tools/offline.h"
 
+#include "base/crashpoint.h"
 #include "base/mem.h"
 #include "store/store.h"
 #include "uv/uv_env.h"
@@ -82,12 +83,13 @@ static bool is_vacant(struct hf_tool_world *world, const char *dir)
 }
 
 /* Held while this runs, so that two of them do not meet: the directory itself, before there is anything in it. */
-static int claim(const char *dir)
+static int claim(const char *dir, bool *is_made)
 {
     char reason[128];
     int fd;
 
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
+    *is_made = mkdir(dir, 0750) == 0;
+    if (!*is_made && errno != EEXIST) {
         fprintf(stderr, "holdfast: cannot make %s: %s\n", dir, strerror_r(errno, reason, sizeof reason));
         return -1;
     }
@@ -116,6 +118,7 @@ static int unpack(const struct plan *plan, const char *state, struct hf_backup_i
 
     hf_tool_remove_database(state);
     rc = hf_backup_unpack(plan->file, state, info, plan->is_quiet, why, why_size);
+    hf_crash_point("restore-unpacked");
     return rc != 0 ? rc : hf_backup_check(plan->file, state, info, plan->is_quiet, why, why_size);
 }
 
@@ -128,6 +131,7 @@ static int lay_down(struct hf_tool_world *world, const struct plan *plan, const 
     hf_offline_configuration(plan->id, plan->address, world->seed, &configuration);
     rc = hf_store_rebase(state, NULL, hf_buf_slice(&configuration), why, why_size);
     hf_buf_free(&configuration);
+    hf_crash_point("restore-rebased");
     if (rc != 0)
         return rc;
     return hf_offline_create(world->env, &world->loop, plan->dir, plan->id, plan->address, plan->cluster_word,
@@ -163,6 +167,7 @@ static int restore(const struct plan *plan)
     struct hf_backup_info info = {0};
     char why[HF_WHY_BYTES] = "", *state;
     size_t n = strlen(plan->dir) + sizeof "/" STATE_NAME;
+    bool is_made = false;
     int fd = -1, code = HF_TOOL_FAILED;
 
     /* First what costs nothing: a file that is no backup leaves no directory behind. */
@@ -175,7 +180,7 @@ static int restore(const struct plan *plan)
     state = hf_malloc(n);
     snprintf(state, n, "%s/" STATE_NAME, plan->dir);
     if (is_vacant(&world, plan->dir))
-        fd = claim(plan->dir);
+        fd = claim(plan->dir, &is_made);
     if (fd >= 0 && is_vacant(&world, plan->dir)) {
         hf_tool_catch_signals();
         if (unpack(plan, state, &info, why, sizeof why) == 0 &&
@@ -183,6 +188,8 @@ static int restore(const struct plan *plan)
             code = HF_TOOL_OK;
         } else {
             hf_tool_remove_database(state);
+            if (is_made)
+                (void)rmdir(plan->dir); /* only when there is nothing in it */
             fprintf(stderr, "holdfast: %s\n", why);
         }
     }
