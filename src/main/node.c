@@ -22,6 +22,9 @@ struct hf_node {
     struct hf_proxy *proxy;
     struct hf_dispatcher *dispatcher;
     struct hf_space *space;
+    struct hf_snapshots *snapshots;
+    struct hf_operator *operator;
+    struct hf_state_swap swap;
     bool has_failed, is_closing;
     void (*retired)(void *data);
     void *retired_data;
@@ -57,12 +60,17 @@ static void on_role(void *data, enum hf_role role, uint64_t term, uint64_t leade
     (void)leader_id;
     hf_propose_on_role(node->proposer, role, term);
     hf_dispatcher_on_role(node->dispatcher);
+    hf_operator_on_role(node->operator, role);
 }
 
 static void on_link_up(void *data, struct hf_link *link)
 {
     struct hf_node *node = data;
 
+    if (hf_link_channel(link) == HF_CHANNEL_STATE) {
+        hf_snapshots_on_link_up(node->snapshots, link);
+        return;
+    }
     hf_proxy_on_link_up(node->proxy, link);
     hf_dispatcher_on_role(node->dispatcher); /* a way to the leader may have opened */
 }
@@ -71,14 +79,74 @@ static void on_link_down(void *data, struct hf_link *link)
 {
     struct hf_node *node = data;
 
-    hf_proxy_on_link_down(node->proxy, link);
+    if (hf_link_channel(link) == HF_CHANNEL_STATE)
+        hf_snapshots_on_link_down(node->snapshots, link);
+    else
+        hf_proxy_on_link_down(node->proxy, link);
 }
 
 static void on_message(void *data, struct hf_link *link, uint8_t type, struct hf_slice payload)
 {
     struct hf_node *node = data;
 
-    hf_proxy_on_message(node->proxy, link, type, payload);
+    if (hf_link_channel(link) == HF_CHANNEL_STATE)
+        hf_snapshots_on_message(node->snapshots, link, type, payload);
+    else
+        hf_proxy_on_message(node->proxy, link, type, payload);
+}
+
+static void on_behind(void *data, uint64_t member, uint64_t at_least)
+{
+    struct hf_node *node = data;
+
+    hf_snapshots_send(node->snapshots, member, at_least);
+}
+
+static void on_caught_up(void *data, uint64_t member)
+{
+    struct hf_node *node = data;
+
+    hf_snapshots_stop(node->snapshots, member);
+}
+
+static bool take_copy(void *data, uint64_t index, uint64_t term, const char **path)
+{
+    struct hf_node *node = data;
+    struct hf_snapshot_info info;
+
+    if (!hf_snapshots_received(node->snapshots, index, term, &info))
+        return false;
+    *path = hf_snapshots_take(node->snapshots);
+    return true;
+}
+
+static void on_swapped(struct hf_state_swap *swap)
+{
+    struct hf_node *node = swap->data;
+
+    node->durable_index = swap->meta.applied_index;
+    hf_gauge_set(node->durable_gauge, (int64_t)swap->meta.applied_index);
+    if (node->is_closing)
+        return;
+    hf_propose_on_swap(node->proposer, swap->meta.log_time_ms);
+    hf_consensus_installed(node->consensus);
+}
+
+static void on_install(void *data, const char *path, uint64_t index)
+{
+    struct hf_node *node = data;
+
+    (void)index;
+    node->swap = (struct hf_state_swap){.data = node, .cb = on_swapped, .path = path};
+    hf_state_swap(node->state, &node->swap);
+}
+
+static void on_removed(void *data, const char *why)
+{
+    struct hf_node *node = data;
+
+    if (node->config.on_removed)
+        node->config.on_removed(node->config.removed_data, why);
 }
 
 static void on_consensus_failed(void *data, int err, const char *why)
@@ -108,9 +176,72 @@ static void on_next_due(void *data, int64_t due_ms)
         hf_propose_on_next_due(node->proposer, due_ms);
 }
 
+static void on_setting(void *data, struct hf_slice name, struct hf_slice value)
+{
+    struct hf_node *node = data;
+
+    if (node->is_closing)
+        return;
+    hf_consensus_set_level(node->consensus, hf_state_level(node->state));
+    if (node->operator)
+        hf_operator_on_setting(node->operator, name, value);
+}
+
 static void on_state_failed(void *data, int err, const char *why)
 {
     fail(data, err, why);
+}
+
+/* ---- copies of the state ------------------------------------------------------------------------------ */
+
+static const char *live_path(void *data)
+{
+    return hf_state_path(((struct hf_node *)data)->state);
+}
+
+static void on_pin(void *data, uint64_t index)
+{
+    hf_consensus_pin(((struct hf_node *)data)->consensus, index);
+}
+
+static void on_delivered(void *data, uint64_t member, const struct hf_snapshot_info *info)
+{
+    struct hf_node *node = data;
+
+    hf_consensus_send_install(node->consensus, member, info->index, info->term, info->configuration_index,
+                              info->configuration);
+}
+
+static void on_send_failed(void *data, uint64_t member, const char *why)
+{
+    (void)data;
+    HF_LOG_WARN("node", "a copy of the state did not reach a member; it is tried again",
+                "member=%" PRIu64 " reason=\"%s\"", member, why);
+}
+
+static bool may_receive(void *data, uint64_t member, const struct hf_snapshot_info *info, char *why, size_t why_size)
+{
+    struct hf_node *node = data;
+    uint64_t free_bytes = hf_space_free_bytes(node->space);
+
+    if (info->level > HF_LEVEL_MAX) {
+        snprintf(why, why_size,
+                 "the state has feature level %" PRIu32 ", this release knows up to %u: start a newer release on it",
+                 info->level, HF_LEVEL_MAX);
+        return false;
+    }
+    if (free_bytes != 0 && free_bytes < info->bytes + node->config.free_bytes_min) {
+        snprintf(why, why_size,
+                 "the disk has %" PRIu64 " bytes free, the copy needs %" PRIu64 " besides min-free-disk: free some",
+                 free_bytes, info->bytes);
+        return false;
+    }
+    return hf_consensus_may_receive(node->consensus, member, info->index, info->term, why, why_size);
+}
+
+static struct hf_link *state_link(void *data, uint64_t member)
+{
+    return hf_consensus_state_link(((struct hf_node *)data)->consensus, member);
 }
 
 /* ---- life --------------------------------------------------------------------------------------------- */
@@ -132,9 +263,26 @@ int hf_node_open(struct hf_env *env, const struct hf_node_config *config, struct
                                      .on_link_up = on_link_up,
                                      .on_link_down = on_link_down,
                                      .on_message = on_message,
+                                     .on_behind = on_behind,
+                                     .on_caught_up = on_caught_up,
+                                     .take_copy = take_copy,
+                                     .on_install = on_install,
+                                     .on_removed = on_removed,
                                      .on_failed = on_consensus_failed};
-    struct hf_state_events se = {
-        .data = node, .on_durable = on_durable, .on_next_due = on_next_due, .on_failed = on_state_failed};
+    struct hf_snapshots_events sne = {.data = node,
+                                      .live_path = live_path,
+                                      .on_pin = on_pin,
+                                      .on_delivered = on_delivered,
+                                      .on_send_failed = on_send_failed,
+                                      .may_receive = may_receive};
+    struct hf_snapshots_config snc = {
+        .dir = config->consensus.dir, .vfs = config->state.store.vfs, .rate_bytes = config->snapshot_rate};
+    struct hf_dispatch_config dc = config->dispatch;
+    struct hf_state_events se = {.data = node,
+                                 .on_durable = on_durable,
+                                 .on_setting = on_setting,
+                                 .on_next_due = on_next_due,
+                                 .on_failed = on_state_failed};
     struct hf_space_config space = {.dir = config->consensus.dir, .free_bytes_min = config->free_bytes_min};
     struct hf_state_config sc = config->state;
     struct hf_store_meta meta;
@@ -159,17 +307,27 @@ int hf_node_open(struct hf_env *env, const struct hf_node_config *config, struct
     if (rc < 0)
         goto fail;
     node->durable_index = meta.applied_index;
+    rc = hf_snapshots_open(env, &snc, &sne, stats, &node->snapshots, why, why_size);
+    if (rc < 0)
+        goto fail;
+    hf_snapshots_set_link_of(node->snapshots, state_link, node);
     rc = hf_proposer_open(env, &config->proposer, node->consensus, node->state, stats, meta.log_time_ms,
                           &node->proposer);
     if (rc == 0)
         rc = hf_proxy_open(env, &config->limits, stats, &node->proxy);
     if (rc == 0)
-        rc = hf_dispatcher_open(env, &config->dispatch, node->consensus, node->proposer, node->state, node->proxy,
-                                take_status, node, stats, &node->dispatcher);
+        rc = hf_operator_open(env, &config->operate, node->consensus, node->proposer, node->state, node->snapshots,
+                              config->settings, stats, &node->operator);
+    if (rc == 0) {
+        dc.operator_ops = hf_operator_ops(node->operator);
+        rc = hf_dispatcher_open(env, &dc, node->consensus, node->proposer, node->state, node->proxy, take_status, node,
+                                stats, &node->dispatcher);
+    }
     if (rc < 0) {
         snprintf(why, why_size, "cannot start: %s", hf_strerror(rc));
         goto fail;
     }
+    hf_operator_set_dispatcher(node->operator, node->dispatcher);
     rc = hf_consensus_start(node->consensus, meta.applied_index, why, why_size);
     if (rc < 0)
         goto fail;
@@ -218,8 +376,13 @@ void hf_node_close(struct hf_node *node)
     if (node->dispatcher)
         hf_dispatcher_stop(node->dispatcher);
     hf_space_close(node->space);
+    if (node->operator)
+        hf_operator_close(node->operator);
+    node->operator= NULL;
     if (node->consensus)
         hf_consensus_close(node->consensus);
+    if (node->snapshots)
+        hf_snapshots_close(node->snapshots);
     if (node->state)
         hf_state_close(node->state);
     if (node->proposer)
@@ -252,13 +415,46 @@ struct hf_proposer *hf_node_proposer(struct hf_node *node)
     return node->proposer;
 }
 
+struct hf_snapshots *hf_node_snapshots(struct hf_node *node)
+{
+    return node->snapshots;
+}
+
+struct hf_space *hf_node_space(struct hf_node *node)
+{
+    return node->space;
+}
+
+#define HF_STATUS_COPIES_MAX 8u
+
 /* One block: the public struct first, then everything it points to. */
 struct status_block {
     struct hf_node_status status;
     struct hf_consensus_status consensus;
     struct hf_node_peer_status peers[16];
+    struct hf_node_copy_status copies[HF_STATUS_COPIES_MAX];
     char data_dir[512];
 };
+
+static void fill_copies(struct hf_node *node, struct status_block *b)
+{
+    struct hf_snapshot_progress progress[HF_STATUS_COPIES_MAX];
+    uint32_t n = hf_snapshots_progress(node->snapshots, progress, HF_STATUS_COPIES_MAX);
+
+    b->status.n_copies = n < HF_STATUS_COPIES_MAX ? n : HF_STATUS_COPIES_MAX;
+    b->status.copies = b->copies;
+    for (uint32_t i = 0; i < b->status.n_copies; i++) {
+        const struct hf_snapshot_progress *p = &progress[i];
+
+        b->copies[i] = (struct hf_node_copy_status){.member = p->member,
+                                                    .is_sending = p->is_sending,
+                                                    .phase = p->phase,
+                                                    .index = p->index,
+                                                    .done_bytes = p->done_bytes,
+                                                    .total_bytes = p->total_bytes,
+                                                    .bytes_per_second = p->bytes_per_second};
+    }
+}
 
 struct hf_node_status *hf_node_status_new(struct hf_node *node)
 {
@@ -275,6 +471,12 @@ struct hf_node_status *hf_node_status_new(struct hf_node *node)
     s->leader_id = b->consensus.leader_id;
     s->leader_address = s->leader_client_address = "";
     s->client_address = "";
+    s->self_role = s->peer_address = "";
+    s->name = b->consensus.name;
+    s->level = hf_state_level(node->state);
+    s->level_max = HF_LEVEL_MAX;
+    s->journal_bytes_max = b->consensus.journal_bytes_max;
+    fill_copies(node, b);
     s->first_index = b->consensus.first_index;
     s->last_index = b->consensus.last_index;
     s->commit_index = b->consensus.commit_index;
@@ -294,12 +496,16 @@ struct hf_node_status *hf_node_status_new(struct hf_node *node)
         }
         if (m->id == s->node_id) {
             s->client_address = m->client_address;
+            s->self_role = m->role;
+            s->peer_address = m->address;
             continue;
         }
         b->peers[s->n_peers++] = (struct hf_node_peer_status){.id = m->id,
                                                               .address = m->address,
                                                               .client_address = m->client_address,
                                                               .role = m->role,
+                                                              .name = m->name,
+                                                              .level = m->level,
                                                               .is_connected = m->is_connected,
                                                               .match_index = m->match_index,
                                                               .last_contact_ms = m->silence_ms};

@@ -48,6 +48,8 @@ struct hf_dispatcher *hf_node_dispatcher(struct hf_node *node);
 struct hf_consensus *hf_node_consensus(struct hf_node *node);
 struct hf_state *hf_node_state(struct hf_node *node);
 struct hf_proposer *hf_node_proposer(struct hf_node *node);
+struct hf_snapshots *hf_node_snapshots(struct hf_node *node);
+struct hf_space *hf_node_space(struct hf_node *node);
 /* A status of what is known here, as one hf_malloc'ed block (strings inside); the caller frees it. */
 struct hf_node_status *hf_node_status_new(struct hf_node *node);
 
