@@ -538,22 +538,38 @@ void store_update_gauges(struct hf_store *s)
     hf_gauge_set(s->stats.keys, (int64_t)s->meta.keys);
 }
 
-int hf_store_check(struct hf_store *s, char *why, size_t why_size)
+int store_quick_check(const struct refusal *r)
 {
+    static const char heading[] = "*** in database main ***\n";
     sqlite3_stmt *st = NULL;
-    int err = s->err;
+    int err = 0, rc = sqlite3_prepare_v2(r->db, "PRAGMA quick_check(1)", -1, &st, NULL);
+    const char *text = NULL;
 
-    if (err == 0 && sqlite3_prepare_v2(s->db, "PRAGMA quick_check(1)", -1, &st, NULL) == SQLITE_OK) {
-        int rc = sqlite3_step(st);
-        const char *text = rc == SQLITE_ROW ? (const char *)sqlite3_column_text(st, 0) : sqlite3_errmsg(s->db);
-        if (rc != SQLITE_ROW || !text || strcmp(text, "ok") != 0) {
-            struct refusal r = {s->path, s->db, true, why, why_size};
-            err = store_refuse(&r, HF_E_CORRUPT, text ? text : "quick_check gave nothing");
-        }
-    } else {
-        snprintf(why, why_size, "%s: %s", s->path, s->err ? s->err_text : sqlite3_errmsg(s->db));
-        err = err ? err : HF_E_CORRUPT;
+    if (rc == SQLITE_OK)
+        rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW)
+        text = (const char *)sqlite3_column_text(st, 0);
+    if (!text) {
+        err = store_refuse_sqlite(r, rc, "cannot check the file");
+    } else if (strcmp(text, "ok") != 0) {
+        char what[400];
+
+        if (strncmp(text, heading, sizeof heading - 1) == 0)
+            text += sizeof heading - 1;
+        snprintf(what, sizeof what, "damaged: %.*s", (int)strcspn(text, "\n"), text);
+        err = store_refuse(r, HF_E_CORRUPT, what);
     }
     sqlite3_finalize(st);
     return err;
+}
+
+int hf_store_check(struct hf_store *s, char *why, size_t why_size)
+{
+    struct refusal r = {s->path, s->db, true, why, why_size};
+
+    if (s->err != 0) {
+        snprintf(why, why_size, "%s", s->err_text);
+        return s->err;
+    }
+    return store_quick_check(&r);
 }

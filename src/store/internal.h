@@ -306,6 +306,8 @@ int store_query_int(sqlite3 *db, const char *sql, int64_t *out);
 int store_identify(const struct refusal *r, bool *is_new);
 int store_read_facts(const struct refusal *r, struct facts *out);
 void store_free_facts(struct facts *f);
+/* PRAGMA quick_check. */
+int store_quick_check(const struct refusal *r);
 
 /* ---- settings ---------------------------------------------------------------------------------------- */
 

@@ -171,25 +171,12 @@ static int canceled(const struct verify *v)
 
 static int check_structure(struct verify *v)
 {
-    sqlite3_stmt *st = NULL;
-    int err = 0, rc;
+    int err;
 
     sqlite3_progress_handler(v->r->db, 1000000, report_start, v);
-    rc = sqlite3_prepare_v2(v->r->db, "PRAGMA quick_check(1)", -1, &st, NULL);
-    if (rc == SQLITE_OK)
-        rc = sqlite3_step(st);
-    if (v->is_canceled) {
-        err = canceled(v);
-    } else if (rc != SQLITE_ROW) {
-        err = store_refuse_sqlite(v->r, rc, "cannot check the file");
-    } else if (strcmp((const char *)sqlite3_column_text(st, 0), "ok") != 0) {
-        char what[400];
-        snprintf(what, sizeof what, "damaged: %s", (const char *)sqlite3_column_text(st, 0));
-        err = store_refuse(v->r, HF_E_CORRUPT, what);
-    }
-    sqlite3_finalize(st);
+    err = store_quick_check(v->r);
     sqlite3_progress_handler(v->r->db, 0, NULL, NULL);
-    return err;
+    return v->is_canceled ? canceled(v) : err;
 }
 
 static uint64_t expiry_summand(int64_t slot, int64_t expires_at_ms, struct hf_slice key)
