@@ -103,6 +103,9 @@ const char *hf_state_vfs(const struct hf_state *st);
 /* The cluster's feature level as of the last applied entry whose effects were told (setting "level"). Loop thread. */
 uint32_t hf_state_level(const struct hf_state *st);
 
+/* Live: counts from the next commit on. */
+void hf_state_set_commit_interval(struct hf_state *st, uint64_t commit_interval_ms);
+
 /* Finishes all queued work (callbacks come), commits, closes. */
 void hf_state_close(struct hf_state *st);
 

@@ -519,6 +519,11 @@ uint32_t hf_state_level(const struct hf_state *st)
     return st->level;
 }
 
+void hf_state_set_commit_interval(struct hf_state *st, uint64_t commit_interval_ms)
+{
+    st->commit_interval_ms = commit_interval_ms ? commit_interval_ms : COMMIT_INTERVAL_MS;
+}
+
 uint64_t hf_state_applied_index(const struct hf_state *st)
 {
     return st->applied_index;

@@ -29,11 +29,15 @@
 #define FIELDS_MAX     1536
 #define LINE_MAX_BYTES 4096
 
-/* The one process-wide sink. fd, json and prefix change only in hf_log_open, before other threads start. */
+#define PREFIXES_MAX 4
+
+/* The one process-wide sink. fd and json change only in hf_log_open, before other threads start; a prefix never changes
+ * once it is in use: another takes its place. */
 static struct {
     int fd; /* 0 = not opened yet: stderr */
     bool json;
-    char prefix[64];
+    char prefix[PREFIXES_MAX][64];
+    _Atomic unsigned prefix_at;
     _Atomic int min;
     _Atomic bool silent;
 } sink = {.min = HF_LOG_INFO_LEVEL};
@@ -57,9 +61,20 @@ bool hf_log_open(const char *path, enum hf_log_level min, bool json, const char 
         close(sink.fd);
     sink.fd = fd;
     sink.json = json;
-    snprintf(sink.prefix, sizeof(sink.prefix), "%s", prefix ? prefix : "");
+    snprintf(sink.prefix[0], sizeof(sink.prefix[0]), "%s", prefix ? prefix : "");
+    atomic_store_explicit(&sink.prefix_at, 0, memory_order_release);
     hf_log_set_level(min);
     return true;
+}
+
+void hf_log_set_prefix(const char *prefix)
+{
+    unsigned at = atomic_load_explicit(&sink.prefix_at, memory_order_relaxed);
+
+    if (strcmp(sink.prefix[at], prefix) == 0 || at + 1 == PREFIXES_MAX)
+        return;
+    snprintf(sink.prefix[at + 1], sizeof(sink.prefix[0]), "%s", prefix);
+    atomic_store_explicit(&sink.prefix_at, at + 1, memory_order_release);
 }
 
 void hf_log_set_level(enum hf_log_level min)
@@ -349,6 +364,7 @@ static void write_line(enum hf_log_level level, const char *module, const char *
 {
     int saved_errno = errno;
     int fd = sink.fd > 0 ? sink.fd : STDERR_FILENO;
+    const char *prefix = sink.prefix[atomic_load_explicit(&sink.prefix_at, memory_order_acquire)];
     struct line l;
     char dropped[32] = "";
 
@@ -363,8 +379,8 @@ static void write_line(enum hf_log_level level, const char *module, const char *
         put_member(&l, "level", level_name(level, false));
         put_member(&l, "module", module);
         put_member(&l, "event", event);
-        if (sink.prefix[0] != '\0')
-            put_member(&l, "node", sink.prefix);
+        if (prefix[0] != '\0')
+            put_member(&l, "node", prefix);
         put_json_fields(&l, dropped);
         put_json_fields(&l, fields);
         l.is_cut = false; /* from here on the reserved room is used */
@@ -378,9 +394,9 @@ static void write_line(enum hf_log_level level, const char *module, const char *
         put_str(&l, module);
         put_str(&l, ": ");
         put_escaped(&l, event, strlen(event), false);
-        if (sink.prefix[0] != '\0') {
+        if (prefix[0] != '\0') {
             put_str(&l, " node=");
-            put_escaped(&l, sink.prefix, strlen(sink.prefix), false);
+            put_escaped(&l, prefix, strlen(prefix), false);
         }
         if (fields[0] != '\0') {
             put_str(&l, " ");

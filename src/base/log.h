@@ -22,6 +22,8 @@ enum hf_log_level {
 /* path NULL = stderr. prefix (may be NULL) is added to every line as node=prefix. Strings are copied.
  * Returns false when the file cannot be opened. */
 bool hf_log_open(const char *path, enum hf_log_level min, bool json, const char *prefix);
+/* From now on: a node that joins learns what it is called. One thread, at most three times after hf_log_open. */
+void hf_log_set_prefix(const char *prefix);
 void hf_log_set_level(enum hf_log_level min);
 bool hf_log_level_parse(const char *word, enum hf_log_level *out); /* debug info warn error */
 /* Drops all output (tests, simulator) but the last words of a process that stops (level fatal). */

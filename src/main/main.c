@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "main/config.h"
 #include "main/node.h"
+#include "main/space.h"
 #include "net/net.h"
 #include "uv/uv_env.h"
 
@@ -25,6 +26,8 @@
 #define HF_DESCRIPTORS_RESERVED 256u
 /* How long an HTTP page waits for the loop. */
 #define HF_HTTP_PATIENCE_MS 2000u
+/* While a node joins: how often it is looked whether it has an id. */
+#define HF_NAME_LOOK_MS 100u
 /* A clean stop takes at most this long before the process gives up waiting for clients and peers. */
 #define HF_STOP_MS 10000u
 /* Exit codes (sysexits.h): wrong settings; the node cannot go on. */
@@ -39,9 +42,10 @@ struct server {
     struct hf_net *net;
     struct hf_admin *admin;
     struct hf_local_ops ops;
+    struct hf_settings_ops settings_ops;
     struct hf_admin_ops admin_ops;
     struct hf_node_status *last_status; /* lent to LOCAL commands until the next call */
-    struct hf_timer stop_timer;
+    struct hf_timer stop_timer, name_timer;
     uint64_t started_ms;
     bool is_stopping, is_net_closed;
     int exit_code;
@@ -113,6 +117,7 @@ static void config_get(void *data, struct hf_slice pattern, void (*cb)(void *arg
     hf_config_get(&((struct server *)data)->config, pattern, cb, arg);
 }
 
+/* Everything that can change while the node runs, put where it takes effect; what did not change does no harm. */
 static void apply_live(struct server *s)
 {
     struct hf_net_config *live = s->net ? hf_net_config_live(s->net) : NULL;
@@ -120,6 +125,11 @@ static void apply_live(struct server *s)
 
     if (hf_log_level_parse(s->config.log_level, &level))
         hf_log_set_level(level);
+    if (s->node) {
+        hf_snapshots_set_rate(hf_node_snapshots(s->node), s->config.transfer_rate);
+        hf_space_set_min(hf_node_space(s->node), s->config.free_disk_min);
+        hf_state_set_commit_interval(hf_node_state(s->node), s->config.commit_interval_ms);
+    }
     if (!live)
         return;
     live->clients_max = (uint32_t)s->config.maxclients;
@@ -129,12 +139,19 @@ static void apply_live(struct server *s)
     live->limits.args_max = (uint32_t)s->config.args_max;
 }
 
-static bool config_set(void *data, const struct hf_slice *names, const struct hf_slice *values, uint32_t n, char *err,
-                       size_t err_size)
+static bool settings_check(void *data, const struct hf_slice *names, const struct hf_slice *values, uint32_t n,
+                           bool *is_cluster, char *err, size_t err_size)
+{
+    return hf_config_check(&((struct server *)data)->config, names, values, n, is_cluster, err, err_size);
+}
+
+static bool settings_set(void *data, struct hf_slice name, struct hf_slice value, bool persist, char *err,
+                         size_t err_size)
 {
     struct server *s = data;
 
-    if (!hf_config_set(&s->config, names, values, n, err, err_size))
+    if (persist ? !hf_config_set_local(&s->config, s->env->fs, name, value, err, err_size)
+                : !hf_config_set_cluster(&s->config, name, value, err, err_size))
         return false;
     apply_live(s);
     return true;
@@ -417,6 +434,18 @@ static void on_signal(void *data, int signum)
     begin_stop(data, signum == SIGTERM ? "SIGTERM" : "SIGINT");
 }
 
+/* Nothing is wrong with this node; it is just not wanted any more. */
+static void on_node_removed(void *data, const char *why)
+{
+    struct server *s = data;
+
+    if (s->is_stopping)
+        return;
+    fprintf(stderr, "holdfastd: %s\n", why);
+    fflush(stderr);
+    begin_stop(s, "removed from the cluster");
+}
+
 /* The node cannot go on: nothing more may be answered from memory that is not on disk. The journal has all that
  * was acknowledged, so leaving at once is safe. */
 static void on_node_failed(void *data, int err, const char *why)
@@ -464,19 +493,25 @@ static int open_node(struct server *s, char *why, size_t why_size)
     struct hf_node_config nc = {
         .consensus = {.dir = c->dir,
                       .node_id = c->id,
+                      .name = c->name,
+                      .join = c->join,
+                      .join_as_learner = c->join_as_learner,
+                      .replaces = c->replaces,
+                      .peer_address = c->peer_advertise,
                       .listen_address = c->peer_listen,
                       .client_address = *c->advertise ? c->advertise : c->listen,
                       .members = c->peers,
                       .cluster_id = c->cluster_id,
                       .seed = random_seed(),
                       .election_timeout_ms = (uint32_t)c->election_timeout_ms,
-                      .heartbeat_ms = (uint32_t)c->heartbeat_ms,
+                      .heartbeat_ms = (uint32_t)hf_config_heartbeat_ms(c),
                       /* One command may exceed the batch size: the longest one, and what frames it. */
                       .message_bytes_max = c->query_bytes_max + c->entry_bytes_max + (1u << 20),
                       .journal_segment_bytes = c->journal_segment_bytes,
                       .journal_tail_bytes = c->journal_tail_bytes,
                       .journal_retain_bytes = c->journal_retain_bytes,
                       .journal_max_bytes = c->journal_max_bytes,
+                      .journal_pin_bytes = c->journal_pin_bytes,
                       .snapshot_journal_bytes = c->snapshot_journal_bytes},
         .state = {.store = {.cache_bytes_max = c->cache_bytes,
                             .dirty_bytes_max = c->dirty_bytes,
@@ -497,13 +532,33 @@ static int open_node(struct server *s, char *why, size_t why_size)
                    .args_max = (uint32_t)c->args_max,
                    .inline_bytes_max = HF_RESP_INLINE_BYTES_DEFAULT},
         .free_bytes_min = c->free_disk_min,
+        .snapshot_rate = c->transfer_rate,
+        .settings = &s->settings_ops,
         .status = new_status,
         .status_data = s,
         .on_failed = on_node_failed,
         .failed_data = s,
+        .on_removed = on_node_removed,
+        .removed_data = s,
     };
 
+    s->settings_ops = (struct hf_settings_ops){.data = s, .check = settings_check, .set = settings_set};
     return hf_node_open(s->env, &nc, s->stats, &s->node, why, why_size);
+}
+
+/* What this node is called may stand in its data directory, or come from the cluster that it joins. */
+static void on_name_timer(struct hf_timer *timer)
+{
+    struct server *s = timer->data;
+    struct hf_consensus_status st;
+
+    hf_consensus_status(hf_node_consensus(s->node), &st);
+    if (st.node_id == 0) {
+        s->env->timer_start(s->env, timer, HF_NAME_LOOK_MS);
+        return;
+    }
+    hf_log_set_prefix(st.name);
+    HF_LOG_INFO("main", "this node has its id", "id=%" PRIu64 " name=%s", st.node_id, st.name);
 }
 
 static int open_net(struct server *s, char *why, size_t why_size)
@@ -524,7 +579,6 @@ static int open_net(struct server *s, char *why, size_t why_size)
     s->ops = (struct hf_local_ops){.data = s,
                                    .status = lend_status,
                                    .config_get = config_get,
-                                   .config_set = config_set,
                                    .config_resetstat = config_resetstat,
                                    .auth = auth,
                                    .auth_required = auth_required,
@@ -564,6 +618,20 @@ static int print_only(enum hf_config_want want)
     return 0;
 }
 
+/* A node that was given a name and no id has its id in its data directory, unless that is new. */
+static void find_id(struct server *s)
+{
+    struct hf_config *c = &s->config;
+    char *path;
+
+    if (c->is_id_given || !*c->name || *c->peers)
+        return;
+    path = hf_asprintf("%s/identity", c->dir);
+    if (access(path, F_OK) == 0)
+        c->id = 0;
+    hf_free(path);
+}
+
 static int run(struct server *s)
 {
     char why[1024];
@@ -576,6 +644,13 @@ static int run(struct server *s)
         return EXIT_FAILED;
     }
     s->started_ms = s->env->boot_ms(s->env);
+    if (hf_config_load_settings(&s->config, s->env->fs, why, sizeof why) < 0) {
+        fprintf(stderr, "holdfastd: %s\n", why);
+        hf_uv_env_close(s->env);
+        hf_stats_free(s->stats);
+        return EXIT_CONFIG;
+    }
+    apply_live(s);
     raise_descriptor_limit(s->config.maxclients);
     hf_command_table_init();
     rc = hf_uv_signal(s->env, SIGTERM, on_signal, s);
@@ -583,6 +658,8 @@ static int run(struct server *s)
         rc = hf_uv_signal(s->env, SIGINT, on_signal, s);
     if (rc < 0)
         snprintf(why, sizeof why, "cannot watch for signals: %s", hf_strerror(rc));
+    if (rc == 0)
+        find_id(s);
     if (rc == 0)
         rc = open_node(s, why, sizeof why);
     if (rc == 0)
@@ -600,11 +677,20 @@ static int run(struct server *s)
             hf_uv_env_run(s->env);
         }
     } else {
+        struct hf_consensus_status st;
+
+        hf_consensus_status(hf_node_consensus(s->node), &st);
+        if (st.node_id != 0)
+            hf_log_set_prefix(st.name);
+        s->name_timer = (struct hf_timer){.data = s, .cb = on_name_timer};
+        if (st.node_id == 0)
+            s->env->timer_start(s->env, &s->name_timer, HF_NAME_LOOK_MS);
         HF_LOG_INFO("main", "ready for clients",
-                    "version=" HF_VERSION " id=%" PRIu64 " listen=%s peer_listen=%s http_listen=%s dir=%s",
-                    s->config.id, s->config.listen, s->config.peer_listen, s->config.http_listen, s->config.dir);
+                    "version=" HF_VERSION " id=%" PRIu64 " listen=%s peer_listen=%s http_listen=%s dir=%s", st.node_id,
+                    s->config.listen, s->config.peer_listen, s->config.http_listen, s->config.dir);
         hf_uv_env_run(s->env);
     }
+    s->env->timer_stop(s->env, &s->name_timer);
     atomic_store(&s->is_gone, true);
     hf_admin_close(s->admin);
     /* After a stop that timed out clients may still be attached to the node: leave their memory to the kernel. */
@@ -625,7 +711,8 @@ int main(int argc, char **argv)
     struct server s = {0};
     enum hf_config_want want;
     enum hf_log_level level = HF_LOG_INFO_LEVEL;
-    char err[512], prefix[32];
+    char err[512], digits[32] = "";
+    const char *prefix;
     int code;
 
     if (hf_config_load(&s.config, argc, argv, &want, err, sizeof err) < 0) {
@@ -637,7 +724,9 @@ int main(int argc, char **argv)
         hf_config_free(&s.config);
         return code;
     }
-    snprintf(prefix, sizeof prefix, "%" PRIu64, s.config.id);
+    if (s.config.id != 0)
+        snprintf(digits, sizeof digits, "%" PRIu64, s.config.id);
+    prefix = *s.config.name ? s.config.name : digits;
     hf_log_level_parse(s.config.log_level, &level);
     if (!hf_log_open(*s.config.log_file ? s.config.log_file : NULL, level, strcmp(s.config.log_format, "json") == 0,
                      prefix)) {
