@@ -5,6 +5,7 @@
 #include "base/mem.h"
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,6 +145,35 @@ static void check_value(struct hf_store *s, unsigned i)
     hf_buf_free(&value);
 }
 
+static struct hf_slice setting_name(unsigned i, char out[8])
+{
+    snprintf(out, 8, "s%u", i);
+    return hf_slice_str(out);
+}
+
+static void set_setting(struct model *m, bool is_new, struct hf_store *s, unsigned i, uint64_t version)
+{
+    uint64_t value = version % 3 ? version : 0;
+    char name[8];
+
+    hf_store_setting_put(s, setting_name(i, name), hf_slice(&value, value ? sizeof value : 0));
+    if (is_new)
+        m->settings[i] = value;
+}
+
+static void check_settings(const struct model *m, struct hf_store *s)
+{
+    char name[8];
+
+    for (unsigned i = 0; i < MODEL_SETTINGS; i++) {
+        struct hf_slice v = {0};
+        bool found = hf_store_setting_get(s, setting_name(i, name), &v);
+        ck_assert_int_eq(found, m->settings[i] != 0);
+        if (found)
+            ck_assert(hf_slice_eq(v, hf_slice(&m->settings[i], sizeof m->settings[i])));
+    }
+}
+
 static void apply_op(struct model *m, bool is_new, struct hf_store *s, struct hf_prng *p, uint64_t version,
                      uint64_t *sum)
 {
@@ -185,6 +215,8 @@ static void apply_op(struct model *m, bool is_new, struct hf_store *s, struct hf
         if (is_new)
             for (unsigned j = 0; j < MODEL_KEYS; j++)
                 m->keys[j].present = false;
+    } else if (kind < 780) {
+        set_setting(m, is_new, s, i % MODEL_SETTINGS, version);
     } else if (kind < 900) {
         check_row(is_new ? m : NULL, s, i, true, sum);
         check_value(s, i);
@@ -282,6 +314,7 @@ void model_compare(const struct model *m, struct hf_store *s)
         if (k->present && k->expires_at_ms != 0 && (due == 0 || k->expires_at_ms < due))
             due = k->expires_at_ms;
     }
+    check_settings(m, s);
     ck_assert_uint_eq(hf_store_count(s), n_present);
     ck_assert_uint_eq(hf_store_count_expiring(s), n_expiring);
     if (due != 0) {

@@ -6,8 +6,9 @@
 
 #include "store/store.h"
 
-#define MODEL_KEYS    160u
-#define MODEL_ENTRIES 4000u
+#define MODEL_KEYS     160u
+#define MODEL_ENTRIES  4000u
+#define MODEL_SETTINGS 6u
 
 struct model_key {
     bool present;
@@ -21,6 +22,7 @@ struct model {
     uint64_t index;
     int64_t log_time_ms;
     struct model_key keys[MODEL_KEYS];
+    uint64_t settings[MODEL_SETTINGS];   /* version that wrote it, 0 = absent */
     uint64_t results[MODEL_ENTRIES + 1]; /* a checksum of what entry i answered, 0 = not applied yet */
 };
 
