@@ -50,6 +50,18 @@ void hf_log_entry_unref(struct hf_log_entry *e); /* NULL allowed */
  *   2  settings in the state, named members, membership changes, state copies for members that lag */
 #define HF_LEVEL_MAX 2u
 
+/* What can be asked about the members of a cluster: by operators' commands, by nodes that join, from node to node. The
+ * numbers are on the wire. */
+enum hf_member_op {
+    HF_MEMBER_JOIN = 1, /* a node asks for itself; not a command */
+    HF_MEMBER_ADD,      /* name, address: a place for a node that will join under this name */
+    HF_MEMBER_REMOVE,
+    HF_MEMBER_PROMOTE,
+    HF_MEMBER_DEMOTE,
+    HF_MEMBER_REPLACE, /* node is the old one, other the new one */
+    HF_MEMBER_TRANSFER /* leadership to node, "" = the most up-to-date voter */
+};
+
 #define HF_ENTRY_COMMANDS_MAX         65535u
 #define HF_ENTRY_HEADER_BYTES         28u
 #define HF_ENTRY_COMMAND_HEADER_BYTES 6u
