@@ -16,10 +16,14 @@ struct metric {
     const char *name, *help;
     char *labels; /* "" = none */
     enum metric_kind kind;
-    union {
-        struct hf_counter counter;
+    union { /* the marks: values at the last hf_stats_mark */
+        struct {
+            struct hf_counter counter, counter_mark;
+        };
         struct hf_gauge gauge;
-        struct hf_histogram histogram;
+        struct {
+            struct hf_histogram histogram, histogram_mark;
+        };
     };
 };
 
@@ -156,6 +160,68 @@ uint64_t hf_histogram_quantile(const struct hf_histogram *h, double q)
     }
     return atomic_load_explicit(&h->max_us, memory_order_relaxed); /* the last bucket has no upper bound */
 }
+
+/* ---- since the mark ------------------------------------------------------------------------------ */
+
+static uint64_t load(const _Atomic uint64_t *v)
+{
+    return atomic_load_explicit(v, memory_order_relaxed);
+}
+
+/* May be read in the middle of a mark: never below 0. */
+static uint64_t since(const _Atomic uint64_t *v, const _Atomic uint64_t *mark)
+{
+    uint64_t from = load(mark), now = load(v);
+
+    return now > from ? now - from : 0;
+}
+
+static void mark(_Atomic uint64_t *to, const _Atomic uint64_t *v)
+{
+    atomic_store_explicit(to, load(v), memory_order_relaxed);
+}
+
+void hf_stats_mark(struct hf_stats *st)
+{
+    pthread_mutex_lock(&st->lock);
+    for (struct metric *m = st->first; m != NULL; m = m->next) {
+        switch (m->kind) {
+        case METRIC_COUNTER:
+            mark(&m->counter_mark.v, &m->counter.v);
+            break;
+        case METRIC_GAUGE:
+            break;
+        case METRIC_HISTOGRAM:
+            mark(&m->histogram_mark.count, &m->histogram.count);
+            mark(&m->histogram_mark.sum_us, &m->histogram.sum_us);
+            for (size_t i = 0; i < HF_HISTOGRAM_BUCKETS; i++)
+                mark(&m->histogram_mark.bucket[i], &m->histogram.bucket[i]);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&st->lock);
+}
+
+uint64_t hf_counter_since_mark(const struct hf_counter *c)
+{
+    const struct metric *m = HF_CONTAINER_OF(c, const struct metric, counter);
+
+    return since(&m->counter.v, &m->counter_mark.v);
+}
+
+void hf_histogram_since_mark(const struct hf_histogram *h, struct hf_histogram *out)
+{
+    const struct metric *m = HF_CONTAINER_OF(h, const struct metric, histogram);
+
+    memset(out, 0, sizeof(*out));
+    out->count = since(&h->count, &m->histogram_mark.count);
+    out->sum_us = since(&h->sum_us, &m->histogram_mark.sum_us);
+    out->max_us = load(&h->max_us);
+    for (size_t i = 0; i < HF_HISTOGRAM_BUCKETS; i++)
+        out->bucket[i] = since(&h->bucket[i], &m->histogram_mark.bucket[i]);
+}
+
+/* ---- Prometheus ---------------------------------------------------------------------------------- */
 
 static void print_name(struct hf_buf *out, const struct metric *m, const char *suffix, const char *le)
 {

@@ -55,6 +55,15 @@ void hf_histogram_record(struct hf_histogram *h, uint64_t us);
 /* Upper bound in us of the bucket that holds quantile q (0..1); 0 when empty. */
 uint64_t hf_histogram_quantile(const struct hf_histogram *h, double q);
 
+/* CONFIG RESETSTAT: the functions below tell from now on what came after this call. The metrics themselves go on,
+ * because their readers (Prometheus) take a fall for a restart. Thread-safe; what is recorded meanwhile counts for
+ * either side. */
+void hf_stats_mark(struct hf_stats *st);
+/* Both only for metrics of a registry. */
+uint64_t hf_counter_since_mark(const struct hf_counter *c);
+/* Fills *out with what was recorded since; its max_us is that of all time. */
+void hf_histogram_since_mark(const struct hf_histogram *h, struct hf_histogram *out);
+
 /* Prometheus text exposition format 0.0.4 of everything, in order of registration (metrics of one name stand
  * together). A histogram whose name ends in _seconds is shown in seconds, any other in microseconds. */
 void hf_stats_prometheus(struct hf_stats *st, struct hf_buf *out);

@@ -74,7 +74,7 @@ static void put_human(struct info *info, const char *name, uint64_t bytes)
 
 static uint64_t counter(const struct info *info, const char *name, const char *help)
 {
-    return hf_counter_get(hf_stats_counter(info->st->stats, name, NULL, help));
+    return hf_counter_since_mark(hf_stats_counter(info->st->stats, name, NULL, help));
 }
 
 /* ---- sections ------------------------------------------------------------------------------------ */
@@ -233,9 +233,13 @@ static void put_commandstats(struct info *info)
 {
     for (uint16_t id = 0; id < hf_command_count(); id++) {
         struct hf_command_stats s = hf_command_stats(info->st->stats, id);
-        uint64_t calls = hf_counter_get(s.calls);
-        uint64_t rejected = hf_counter_get(s.rejected);
-        uint64_t usec = atomic_load_explicit(&s.duration_us->sum_us, memory_order_relaxed);
+        uint64_t calls = hf_counter_since_mark(s.calls);
+        uint64_t rejected = hf_counter_since_mark(s.rejected);
+        struct hf_histogram duration;
+        uint64_t usec;
+
+        hf_histogram_since_mark(s.duration_us, &duration);
+        usec = duration.sum_us;
 
         if (calls + rejected == 0)
             continue;
@@ -243,7 +247,7 @@ static void put_commandstats(struct info *info)
                       "cmdstat_%s:calls=%" PRIu64 ",usec=%" PRIu64 ",usec_per_call=%.2f,rejected_calls=%" PRIu64
                       ",failed_calls=%" PRIu64 "\r\n",
                       hf_command_at(id)->name, calls, usec, calls != 0 ? (double)usec / (double)calls : 0.0, rejected,
-                      hf_counter_get(s.failed));
+                      hf_counter_since_mark(s.failed));
     }
 }
 
@@ -251,13 +255,15 @@ static void put_latencystats(struct info *info)
 {
     for (uint16_t id = 0; id < hf_command_count(); id++) {
         struct hf_command_stats s = hf_command_stats(info->st->stats, id);
+        struct hf_histogram duration;
 
-        if (atomic_load_explicit(&s.duration_us->count, memory_order_relaxed) == 0)
+        hf_histogram_since_mark(s.duration_us, &duration);
+        if (duration.count == 0)
             continue;
         hf_buf_printf(&info->text,
                       "latency_percentiles_usec_%s:p50=%" PRIu64 ".000,p99=%" PRIu64 ".000,p99.9=%" PRIu64 ".000\r\n",
-                      hf_command_at(id)->name, hf_histogram_quantile(s.duration_us, 0.5),
-                      hf_histogram_quantile(s.duration_us, 0.99), hf_histogram_quantile(s.duration_us, 0.999));
+                      hf_command_at(id)->name, hf_histogram_quantile(&duration, 0.5),
+                      hf_histogram_quantile(&duration, 0.99), hf_histogram_quantile(&duration, 0.999));
     }
 }
 
@@ -403,7 +409,7 @@ static void put_errorstats(struct info *info)
     struct hf_error_stats errors = hf_error_stats(info->st->stats);
 
     for (uint32_t i = 0; i < HF_ERROR_WORDS; i++) {
-        uint64_t n = hf_counter_get(errors.of[i]);
+        uint64_t n = hf_counter_since_mark(errors.of[i]);
 
         if (n != 0)
             hf_buf_printf(&info->text, "errorstat_%s:count=%" PRIu64 "\r\n", hf_error_word(i), n);

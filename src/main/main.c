@@ -159,7 +159,7 @@ static bool settings_set(void *data, struct hf_slice name, struct hf_slice value
 
 static void config_resetstat(void *data)
 {
-    (void)data; /* counters are monotonic for Prometheus; documented in docs/redis-compatibility.md */
+    hf_stats_mark(((struct server *)data)->stats);
 }
 
 /* Compares in time that does not depend on where the strings differ. */

@@ -69,6 +69,15 @@ START_TEST(test_text_lines)
     ck_assert_str_eq(new_lines(), "WARN net: bad bytes node=n1 got=\"a\\x0aFAKE\\x1b[0m\"\n");
     HF_LOG_ERROR("net", "nothing more", "%s", "");
     ck_assert_str_eq(new_lines(), "ERROR net: nothing more node=n1\n");
+    hf_log_set_prefix("n1");
+    hf_log_set_prefix("called");
+    HF_LOG_INFO("net", "renamed", "a=%d", 1);
+    ck_assert_str_eq(new_lines(), "INFO net: renamed node=called a=1\n");
+    hf_log_set_prefix("three");
+    hf_log_set_prefix("four");
+    hf_log_set_prefix("too many");
+    HF_LOG_INFO("net", "renamed", "a=%d", 1);
+    ck_assert_str_eq(new_lines(), "INFO net: renamed node=four a=1\n");
 }
 END_TEST
 

@@ -140,6 +140,39 @@ static void *add_many(void *arg)
     return NULL;
 }
 
+/* What is shown starts again; what Prometheus reads does not. */
+START_TEST(test_since_the_mark)
+{
+    struct hf_stats *st = hf_stats_new();
+    struct hf_counter *c = hf_stats_counter(st, "x_total", NULL, "X.");
+    struct hf_histogram *h = hf_stats_histogram(st, "y_us", NULL, "Y."), seen;
+
+    hf_counter_add(c, 5);
+    hf_histogram_record(h, 3);
+    hf_histogram_record(h, 3);
+    hf_gauge_set(hf_stats_gauge(st, "z", NULL, "Z."), 7);
+    ck_assert_uint_eq(hf_counter_since_mark(c), 5);
+    hf_histogram_since_mark(h, &seen);
+    ck_assert_uint_eq(seen.count, 2);
+    ck_assert_uint_eq(hf_histogram_quantile(&seen, 0.5), 3);
+    hf_stats_mark(st);
+    ck_assert_uint_eq(hf_counter_since_mark(c), 0);
+    ck_assert_uint_eq(hf_counter_get(c), 5);
+    hf_counter_add(c, 2);
+    hf_histogram_record(h, 0);
+    ck_assert_uint_eq(hf_counter_since_mark(c), 2);
+    hf_histogram_since_mark(h, &seen);
+    ck_assert_uint_eq(seen.count, 1);
+    ck_assert_uint_eq(seen.sum_us, 0);
+    ck_assert_uint_eq(hf_histogram_quantile(&seen, 0.99), 0);
+    ck_assert_uint_eq(h->count, 3);
+    ck_assert_int_eq(hf_gauge_get(hf_stats_gauge(st, "z", NULL, "Z.")), 7);
+    hf_stats_mark(st);
+    ck_assert_uint_eq(hf_counter_since_mark(c), 0);
+    hf_stats_free(st);
+}
+END_TEST
+
 START_TEST(test_many_threads)
 {
     struct hf_stats *st = hf_stats_new();
@@ -169,6 +202,7 @@ TCase *stats_case(void)
     tcase_add_test(tc, test_prometheus_text);
     tcase_add_test(tc, test_quantiles);
     tcase_add_test(tc, test_extremes_fall_into_the_last_bucket);
+    tcase_add_test(tc, test_since_the_mark);
     tcase_add_test(tc, test_many_threads);
     return tc;
 }

@@ -102,6 +102,7 @@ static void answer_end(void *data, struct hf_operation *op, uint64_t id)
 static void reset_stats(void *data)
 {
     ((struct harness *)data)->stats_reset = true;
+    hf_stats_mark(((struct harness *)data)->stats);
 }
 
 static bool auth(void *data, struct hf_slice user, struct hf_slice password)
