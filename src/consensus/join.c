@@ -123,7 +123,7 @@ static void become_member(struct hf_consensus *c, struct hf_reader *r)
     const uint8_t *cluster_id, *incarnation;
     struct hf_hello hello;
     uint64_t previous = 0;
-    char why[512], text[400];
+    char why[512], text[HF_MEMBER_TEXT_BYTES];
     uint16_t n;
     int rc;
 

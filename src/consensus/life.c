@@ -28,7 +28,7 @@ int hf_consensus_begin_raft(struct hf_consensus *c, char *why, size_t why_size)
     struct raft_entry *array;
     struct hf_hello hello = hf_consensus_hello(c);
     struct hf_member self = {.id = c->config.node_id, .store_id = c->identity.store_id};
-    char address[400];
+    char address[HF_MEMBER_TEXT_BYTES];
     size_t n;
     int rv;
 
@@ -142,8 +142,20 @@ static bool is_named(const struct hf_consensus *c, const char *name)
 static int new_identity(struct hf_consensus *c, const struct hf_member *members, uint32_t n,
                         const uint8_t cluster_id[16], char *why, size_t why_size)
 {
-    int rc;
+    struct hf_file *current;
+    char *path = hf_asprintf("%s/CURRENT", c->dir);
+    int rc = c->env->fs->open(c->env->fs, path, HF_FS_READ, &current);
 
+    hf_free(path);
+    if (rc == 0) { /* identity is written before anything else */
+        c->env->fs->close(c->env->fs, current);
+        snprintf(why, why_size,
+                 "%s/identity is missing, though other parts of a node are there: put it back as it was, or let this "
+                 "node start again from the other members: holdfast repair --dir %s --from-peers --name NAME --join "
+                 "HOST:PORT",
+                 c->dir, c->dir);
+        return HF_E_CORRUPT;
+    }
     memset(&c->identity, 0, sizeof c->identity);
     do
         c->identity.store_id = hf_prng_next(&c->prng);

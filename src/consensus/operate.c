@@ -407,7 +407,7 @@ static void begin_join(struct hf_consensus *c, const struct ask *ask)
     const struct raft_server *old = *ask->other ? find(c, ask->other) : NULL, *same = NULL;
     struct hf_member m = {.store_id = ask->store_id}, known;
     struct edit edit = {.kind = EDIT_ADD, .role = RAFT_STANDBY};
-    char text[400], why[TEXT_MAX], name[HF_MEMBER_NAME_BYTES + 1];
+    char text[HF_MEMBER_TEXT_BYTES], why[TEXT_MAX], name[HF_MEMBER_NAME_BYTES + 1];
 
     for (unsigned i = 0; i < c->raft.configuration.n; i++) {
         const struct raft_server *s = &c->raft.configuration.servers[i];
@@ -457,7 +457,7 @@ static void begin_add(struct hf_consensus *c, const struct ask *ask)
 {
     struct hf_member m = {.id = hf_consensus_id_max(c) + 1}, list[HF_MEMBERS_MAX];
     struct edit edit = {.kind = EDIT_ADD, .role = RAFT_SPARE, .id = m.id};
-    char text[400], why[TEXT_MAX], checked[300];
+    char text[HF_MEMBER_TEXT_BYTES], why[TEXT_MAX], checked[300];
     uint32_t n;
 
     snprintf(checked, sizeof checked, "1=%.256s", ask->other);
@@ -613,7 +613,7 @@ static void check_operation(struct hf_consensus *c)
 /* A member says that it is reached at another address than the configuration knows; its store id is the right one. */
 static void follow_moved(struct hf_consensus *c)
 {
-    char text[400];
+    char text[HF_MEMBER_TEXT_BYTES];
 
     if (c->level < HF_LEVEL_MEMBERS || is_ready(c) != READY)
         return;

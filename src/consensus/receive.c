@@ -94,9 +94,8 @@ static bool judge_hello(void *data, const struct hf_hello *theirs, bool is_diale
     if (is_member_of_something(c) && theirs->is_formed &&
         memcmp(theirs->incarnation, c->identity.incarnation, sizeof theirs->incarnation) != 0) {
         snprintf(why, why_size,
-                 "node %" PRIu64
-                 " belongs to another incarnation of this cluster (one of the two was recovered): wipe it "
-                 "with holdfast repair and let it join again",
+                 "node %" PRIu64 " belongs to another incarnation of this cluster: wipe the one that was not "
+                 "recovered: holdfast repair --dir ITS-DIR --from-peers --join HOST:PORT",
                  theirs->node_id);
         return false;
     }
@@ -322,7 +321,7 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
     struct raft_message m;
     struct hf_log_entry **entries = NULL;
     const struct raft_server *server = hf_consensus_server(c, from);
-    char address[400];
+    char address[HF_MEMBER_TEXT_BYTES];
     int rc;
 
     memset(&m, 0, sizeof m);
@@ -575,6 +574,8 @@ static uint32_t wanted_members(struct hf_consensus *c, struct hf_member members[
 {
     uint32_t n = 0;
 
+    if (c->config.node_id == 0)
+        return 0; /* no member yet: only asks to join */
     if (!c->is_raft_open || c->raft.configuration.n == 0) {
         memcpy(members, c->identity.members, c->identity.n_members * sizeof members[0]);
         return c->identity.n_members;
@@ -641,7 +642,7 @@ static struct hf_log_entry *first_entry(struct hf_consensus *c)
     for (uint32_t i = 0; i < c->identity.n_members; i++) {
         struct hf_member m = c->identity.members[i];
         const struct hf_other *o = hf_consensus_other(c, m.id);
-        char text[300];
+        char text[HF_MEMBER_TEXT_BYTES];
 
         m.store_id = o ? o->member.store_id : c->identity.store_id;
         hf_member_format(&m, text, sizeof text);

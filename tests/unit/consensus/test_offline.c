@@ -461,6 +461,11 @@ START_TEST(test_rejoin_wipes_and_keeps_the_name)
     ck_assert_str_eq(id.members[1].address, "c:1");
     ck_assert_uint_eq(id.cluster_id[0], 0xc1); /* the same cluster */
     ck_assert_msg(offline_open_node(&p, &n, 2) == 0, "%s", p.why);
+    ck_assert_int_eq(hf_consensus_start(n.c, 0, p.why, sizeof p.why), 0);
+    hf_fake_world_run_ms(p.world, 5000);
+    ck_assert_int_ne(n.role, HF_ROLE_LEADER);
+    ck_assert_int_ne(n.role, HF_ROLE_CANDIDATE);
+    ck_assert_uint_eq(n.delivered, 0);
     offline_close_node(&n);
     offline_close(&p);
 }
