@@ -31,6 +31,7 @@ struct hf_node {
     struct hf_gauge *applied_gauge, *durable_gauge;
     int64_t last_commit_ms;
     uint64_t durable_index;
+    uint64_t uncommitted_bytes; /* of log entries since a commit of the state was last asked for */
 };
 
 static void fail(struct hf_node *node, int err, const char *why)
@@ -49,8 +50,15 @@ static void fail(struct hf_node *node, int err, const char *why)
 static bool on_commit(void *data, struct hf_log_entry *e)
 {
     struct hf_node *node = data;
+    bool goes_on = hf_propose_on_commit(node->proposer, e);
 
-    return hf_propose_on_commit(node->proposer, e);
+    /* What is not durable in the database cannot be cut off the journal, however little of it is dirty. */
+    node->uncommitted_bytes += e->len;
+    if (node->uncommitted_bytes >= node->config.consensus.snapshot_journal_bytes) {
+        node->uncommitted_bytes = 0;
+        hf_state_commit(node->state);
+    }
+    return goes_on;
 }
 
 static void on_role(void *data, enum hf_role role, uint64_t term, uint64_t leader_id)
@@ -434,6 +442,7 @@ struct status_block {
     struct hf_node_peer_status peers[16];
     struct hf_node_copy_status copies[HF_STATUS_COPIES_MAX];
     char data_dir[512];
+    char space_problem[HF_SPACE_PROBLEM_BYTES];
 };
 
 static void fill_copies(struct hf_node *node, struct status_block *b)
@@ -521,8 +530,8 @@ struct hf_node_status *hf_node_status_new(struct hf_node *node)
     hf_gauge_set(node->applied_gauge, (int64_t)s->applied_index);
     s->is_ready =
         s->leader_id != 0 && b->consensus.problem[0] == 0 && !hf_space_is_low(node->space) && !node->has_failed;
+    snprintf(b->space_problem, sizeof b->space_problem, "%s", hf_space_problem(node->space));
     if (s->problem[0] == 0)
-        s->problem =
-            s->leader_id == 0 && !hf_space_is_low(node->space) ? "no leader is known" : hf_space_problem(node->space);
+        s->problem = s->leader_id == 0 && !hf_space_is_low(node->space) ? "no leader is known" : b->space_problem;
     return s;
 }

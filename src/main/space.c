@@ -43,7 +43,7 @@ struct hf_space {
     enum hf_space_level level;
     uint64_t free_bytes;
     uint64_t low_on; /* member for whose sake writes are refused, 0 = none */
-    char problem[192];
+    char problem[HF_SPACE_PROBLEM_BYTES];
     struct hf_gauge *free_gauge, *level_gauge, *reserve_gauge;
 };
 

@@ -55,7 +55,9 @@ void hf_space_give_up(struct hf_space *space);
 /* Another value of min-free-disk from now on. */
 void hf_space_set_min(struct hf_space *space, uint64_t free_bytes_min);
 
-/* "" or what the operator should know about this node's disk. Valid until the next turn of the loop; "" for NULL. */
+/* "" or what the operator should know about this node's disk. Copy it: it is gone with the turn of the loop. "" for
+ * NULL. */
+#define HF_SPACE_PROBLEM_BYTES 192
 const char *hf_space_problem(const struct hf_space *space);
 /* Free bytes when the disk was last looked at, 0 before; 0 for NULL. */
 uint64_t hf_space_free_bytes(const struct hf_space *space);
