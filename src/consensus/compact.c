@@ -192,3 +192,32 @@ uint64_t hf_consensus_journal_bytes_max(const struct hf_consensus *c)
         kept += k->journal_pin_bytes;
     return kept + 2 * k->snapshot_journal_bytes + 4 * k->journal_segment_bytes;
 }
+
+bool hf_consensus_is_throttled(const struct hf_consensus *c)
+{
+    return c->throttled_until_ms != 0 && hf_consensus_now(c) < c->throttled_until_ms;
+}
+
+/* An entry of this many bytes was taken. From three quarters of what may be kept behind a copy of the state on its way
+ * to a member, each entry is followed by a pause in proportion to its size: at the limit, a second for a MiB. Slower
+ * writes for a while are better than a copy that is too old when it arrives, again and again. */
+void hf_consensus_throttle(struct hf_consensus *c, uint64_t bytes)
+{
+    uint64_t limit = c->config.journal_max_bytes + c->config.journal_pin_bytes, kept, over, quarter = limit / 4;
+
+    c->throttled_until_ms = 0;
+    if (c->pin_index == 0 || quarter == 0) {
+        c->is_throttling = false;
+        return;
+    }
+    kept = hf_journal_bytes_after(c->journal, c->pin_index);
+    over = kept > limit - quarter ? kept - (limit - quarter) : 0;
+    if (over > quarter)
+        over = quarter;
+    if (over > 0 && !c->is_throttling)
+        HF_LOG_WARN("consensus", "writes are slowed: a copy of the state on its way keeps much of the journal",
+                    "kept=%" PRIu64 " limit=%" PRIu64, kept, limit);
+    c->is_throttling = over > 0;
+    if (over > 0)
+        c->throttled_until_ms = hf_consensus_now(c) + bytes * 1000 / (1u << 20) * over / quarter;
+}

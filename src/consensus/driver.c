@@ -651,8 +651,15 @@ int hf_consensus_submit_entry(struct hf_consensus *c, struct hf_log_entry *e, ui
 
 int hf_consensus_submit(struct hf_consensus *c, struct hf_log_entry *e, uint64_t *index, uint64_t *term)
 {
+    int rc;
+
     HF_ASSERT(e->type == HF_ENTRY_COMMAND);
-    return hf_consensus_submit_entry(c, e, index, term);
+    if (hf_consensus_is_throttled(c))
+        return HF_E_AGAIN;
+    rc = hf_consensus_submit_entry(c, e, index, term);
+    if (rc == 0)
+        hf_consensus_throttle(c, e->len);
+    return rc;
 }
 
 /* ---- for life.c --------------------------------------------------------------------------------------- */

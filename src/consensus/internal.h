@@ -201,6 +201,8 @@ struct hf_consensus {
 
     struct hf_install install;
     uint64_t pin_index;
+    uint64_t throttled_until_ms;
+    bool is_throttling;
     uint32_t level; /* the cluster's, from the state */
 
     /* requests about members */
@@ -318,6 +320,9 @@ void hf_consensus_gate_delivered(struct hf_consensus *c);
 void hf_consensus_compact(struct hf_consensus *c);
 uint64_t hf_consensus_needed_from(const struct hf_consensus *c);
 uint64_t hf_consensus_journal_bytes_max(const struct hf_consensus *c);
+/* R17: writes slow down when the journal behind a copy on its way nears its limit. */
+bool hf_consensus_is_throttled(const struct hf_consensus *c);
+void hf_consensus_throttle(struct hf_consensus *c, uint64_t bytes);
 
 /* member.c */
 void hf_consensus_transfer_progress(struct hf_consensus *c);

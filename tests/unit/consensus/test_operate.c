@@ -505,6 +505,49 @@ START_TEST(test_leader_changes_during_a_copy)
 }
 END_TEST
 
+/* R17: what is written while a copy travels does not outrun the journal's limit. */
+START_TEST(test_writes_slow_down_behind_a_copy)
+{
+    struct group g;
+    struct hf_consensus_status st;
+    struct member *l;
+    uint64_t taken = 0, refused = 0, began, limit = (32u << 10) + (1u << 20);
+
+    group_open(&g, 900);
+    l = leader(&g, 5000);
+    ck_assert_ptr_nonnull(l);
+    run(&g, 500);
+    hf_consensus_pin(l->c, l->state.index);
+    began = hf_sim_world_now_ms(g.w);
+    while (hf_sim_world_now_ms(g.w) < began + 2000) {
+        struct hf_log_entry *e = hf_log_entry_new(HF_ENTRY_COMMAND, 0, 0, 16u << 10);
+        uint64_t index, term;
+        int rc;
+
+        memset(e->data, 1, e->len);
+        rc = hf_consensus_submit(l->c, e, &index, &term);
+        if (rc < 0) {
+            ck_assert_int_eq(rc, HF_E_AGAIN);
+            hf_log_entry_unref(e);
+            refused++;
+        } else {
+            taken += 16u << 10;
+        }
+        run(&g, 5);
+    }
+    ck_assert_uint_gt(refused, 10);
+    ck_assert_uint_gt(taken, limit / 2); /* it was allowed to grow ... */
+    ck_assert_uint_lt(taken, 3 * limit); /* ... unhindered it would have been six times the limit */
+    hf_consensus_status(l->c, &st);
+    ck_assert_uint_le(st.journal_bytes, st.journal_bytes_max + limit);
+    hf_consensus_pin(l->c, 0);
+    run(&g, 2000);
+    write_some(&g, 100);
+    check_equal(&g);
+    group_close(&g);
+}
+END_TEST
+
 /* ---- members ------------------------------------------------------------------------------------------ */
 
 START_TEST(test_nodes_join_and_become_voters)
@@ -784,6 +827,7 @@ Suite *operate_suite(void)
     tcase_add_loop_test(t, test_lagging_member_gets_a_copy, 0, 10);
     tcase_add_loop_test(t, test_crashes_during_installs, 0, 20);
     tcase_add_loop_test(t, test_leader_changes_during_a_copy, 0, 5);
+    tcase_add_test(t, test_writes_slow_down_behind_a_copy);
     tcase_add_loop_test(t, test_nodes_join_and_become_voters, 0, 4);
     tcase_add_loop_test(t, test_crashes_while_joining, 0, 20);
     tcase_add_loop_test(t, test_changes_from_any_member, 0, 5);
