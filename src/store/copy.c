@@ -47,7 +47,7 @@ static int fail_target(struct hf_store_copy *c, int sqlite_rc, const char *doing
     return fail(c, c->target, c->to, sqlite_rc, doing);
 }
 
-static int exec(sqlite3 *db, const char *sql)
+static int execute(sqlite3 *db, const char *sql)
 {
     return sqlite3_exec(db, sql, NULL, NULL, NULL);
 }
@@ -112,7 +112,7 @@ static int open_source(struct hf_store_copy *c)
              "PRAGMA wal_autocheckpoint = 0; PRAGMA mmap_size = 0; PRAGMA cache_size = -%d; PRAGMA query_only = ON;"
              "BEGIN",
              SOURCE_CACHE_KIB);
-    rc = exec(c->source, sql);
+    rc = execute(c->source, sql);
     if (rc == SQLITE_OK) /* the first read takes the snapshot */
         rc = store_query_int(c->source, "PRAGMA page_count", &pages);
     if (rc == SQLITE_OK)
@@ -149,7 +149,7 @@ static int open_target(struct hf_store_copy *c)
              "PRAGMA mmap_size = 0; PRAGMA cache_size = -%d",
              TARGET_CACHE_KIB);
     if (rc == SQLITE_OK)
-        rc = exec(c->target, sql);
+        rc = execute(c->target, sql);
     if (rc != SQLITE_OK)
         return fail_target(c, rc, "cannot open the copy");
     c->backup = sqlite3_backup_init(c->target, "main", c->source, "main");
@@ -207,7 +207,7 @@ static void relieve_wal(struct hf_store_copy *c)
 
     if (sqlite3_open_v2(c->from, &db, flags, c->vfs) == SQLITE_OK) {
         sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
-        if (exec(db, "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -64") ==
+        if (execute(db, "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -64") ==
                 SQLITE_OK &&
             store_query_int(db, "PRAGMA page_count", &pages) == SQLITE_OK)
             sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
@@ -223,7 +223,7 @@ static void close_source(struct hf_store_copy *c)
         sqlite3_backup_finish(c->backup);
     c->backup = NULL;
     if (c->source && !sqlite3_get_autocommit(c->source))
-        exec(c->source, "ROLLBACK");
+        execute(c->source, "ROLLBACK");
     sqlite3_close(c->source);
     c->source = NULL;
     if (was_reading)
@@ -246,7 +246,7 @@ static int finish(struct hf_store_copy *c)
         return err;
     rc = store_query_int(c->target, "PRAGMA page_count", &pages); /* now it is in WAL mode, which it can leave */
     if (rc == SQLITE_OK)
-        rc = exec(c->target, "PRAGMA synchronous = EXTRA");
+        rc = execute(c->target, "PRAGMA synchronous = EXTRA");
     if (rc == SQLITE_OK)
         rc = sqlite3_prepare_v2(c->target, "PRAGMA journal_mode = DELETE", -1, &st, NULL);
     if (rc == SQLITE_OK) {
