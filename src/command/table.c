@@ -16,8 +16,8 @@
 #define NAME_BYTES_MAX 32
 
 static const struct hf_command *const sources[] = {
-    hf_commands_connection, hf_commands_key, hf_commands_string, hf_commands_server, hf_commands_holdfast,
-    hf_commands_member,
+    hf_commands_connection, hf_commands_key,      hf_commands_string,
+    hf_commands_server,     hf_commands_holdfast, hf_commands_member,
 };
 
 /* Set once by hf_command_table_init, constant afterwards. */
@@ -29,7 +29,7 @@ static struct {
     const struct hf_command *all[ROWS_MAX]; /* top-level rows, NULL at the end */
     const struct hf_command *by_op[HF_OP_MAX + 1];
     struct hf_command internal[4]; /* rows without an id; ended by a row without a name */
-    uint16_t hash[HASH_SLOTS]; /* 1 + position in all; 0 = free */
+    uint16_t hash[HASH_SLOTS];     /* 1 + position in all; 0 = free */
     uint16_t n_ids, n_all;
 } table;
 

@@ -191,7 +191,7 @@ static bool check_word(const struct hf_setting *s, const char *value, char *err,
 {
     size_t n = strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
 
-    if (value[n] == 0 && n <= s->high)
+    if (n <= s->high && value[n] == 0)
         return true;
     snprintf(err, err_size, "%s must be at most %" PRIu64 " letters, digits, '.', '_' and '-', not '%.80s'", s->name,
              s->high, value);

@@ -36,7 +36,8 @@ EDGES = {
     "dispatch": "command propose proxy consensus apply resp entry",
     "net": "resp command dispatch",
     "operate": "command apply consensus propose dispatch snapshot store resp entry",
-    "main": "entry resp uv journal peer store snapshot command apply consensus propose proxy dispatch operate net admin",
+    "main": "entry resp uv journal peer store snapshot command apply consensus propose proxy dispatch operate net "
+            "admin",
     "tools": "resp command main consensus store uv",
 }
 PUBLIC = {"resp/reply.h", "uv/uv_env.h", "command/client.h", "command/doc.h", "main/config.h", "main/node.h",

@@ -550,7 +550,8 @@ START_TEST(test_stamps_rise)
 }
 END_TEST
 
-/* A copy of the state brings its log time along: a leader of later never stamps behind it. Earlier ones change nothing. */
+/* A copy of the state brings its log time along: a leader of later never stamps behind it. Earlier ones change nothing.
+ */
 START_TEST(test_swap_moves_log_time)
 {
     int64_t ahead;
