@@ -142,13 +142,12 @@ static void on_marker_saved(struct hf_job *job)
 /* Take a marker when the journal has grown enough since the last one and the state is durable further on. */
 void hf_consensus_compact(struct hf_consensus *c)
 {
-    uint64_t index = c->state_durable_index;
+    uint64_t index = c->marker_durable.index;
 
     if (!c->is_raft_open || c->is_marker_running || c->is_held || c->has_failed || c->is_closing ||
         c->install.is_active)
         return; /* R29 */
-    if (c->marker_next.index == 0 || c->marker_next.index != index || index <= c->marker.index ||
-        index > c->delivered_index || index >= hf_journal_next_index(c->journal))
+    if (index <= c->marker.index || index > c->delivered_index || index >= hf_journal_next_index(c->journal))
         return;
     if (hf_journal_bytes_after(c->journal, hf_journal_first_index(c->journal) - 1) <
         c->config.journal_retain_bytes + c->config.snapshot_journal_bytes)
@@ -158,7 +157,9 @@ void hf_consensus_compact(struct hf_consensus *c)
             c->config.snapshot_journal_bytes / 2)
         return;
     c->is_marker_running = true;
+    c->marker_next = c->marker_durable;
     c->marker_next.generation = c->marker.generation;
+    memset(&c->marker_durable, 0, sizeof c->marker_durable);
     c->marker_job.data = c;
     c->marker_job.run = save_marker;
     c->marker_job.done = on_marker_saved;
@@ -169,20 +170,21 @@ void hf_consensus_state_durable(struct hf_consensus *c, uint64_t index, uint64_t
                                 struct hf_slice configuration)
 {
     /* While a copy is being installed the old state may still speak of itself. */
-    if (c->is_marker_running || c->install.is_active || index <= c->state_durable_index || configuration.len == 0)
+    if (c->install.is_active || index <= c->state_durable_index || configuration.len == 0)
         return;
     c->state_durable_index = index;
-    c->marker_next.index = index;
-    c->marker_next.term = term;
-    c->marker_next.configuration_index = configuration_index;
-    c->marker_next.configuration.len = 0;
-    hf_buf_put(&c->marker_next.configuration, configuration.ptr, configuration.len);
+    c->marker_durable.index = index;
+    c->marker_durable.term = term;
+    c->marker_durable.configuration_index = configuration_index;
+    c->marker_durable.configuration.len = 0;
+    hf_buf_put(&c->marker_durable.configuration, configuration.ptr, configuration.len);
     hf_consensus_compact(c);
 }
 
 /* What the journal's files stay below: what may be kept for members that lag (and, while a copy of the state travels,
- * behind it), what grows until the next marker, and the segments at both ends and in stock. The tail grows further only
- * while SQLite does not become durable (I4), which stops writes long before (propose-queue). */
+ * behind it), what grows until the next marker, and the segments at both ends and in stock. When the state becomes
+ * durable more slowly than the log grows (I4), nothing is appended until it is: a leader takes no command, a follower
+ * takes no entry. */
 uint64_t hf_consensus_journal_bytes_max(const struct hf_consensus *c)
 {
     const struct hf_consensus_config *k = &c->config;
@@ -193,8 +195,16 @@ uint64_t hf_consensus_journal_bytes_max(const struct hf_consensus *c)
     return kept + 2 * k->snapshot_journal_bytes + 4 * k->journal_segment_bytes;
 }
 
+bool hf_consensus_is_journal_full(const struct hf_consensus *c)
+{
+    return hf_journal_disk_bytes(c->journal) + c->config.journal_segment_bytes > hf_consensus_journal_bytes_max(c) &&
+           hf_journal_bytes_after(c->journal, c->state_durable_index) >= c->config.snapshot_journal_bytes;
+}
+
 bool hf_consensus_is_throttled(const struct hf_consensus *c)
 {
+    if (hf_consensus_is_journal_full(c))
+        return true;
     return c->throttled_until_ms != 0 && hf_consensus_now(c) < c->throttled_until_ms;
 }
 

@@ -25,6 +25,12 @@
 
 /* ---- the leader's side -------------------------------------------------------------------------------- */
 
+/* Nobody is there to receive: no copy is made, and none keeps the journal back. */
+static bool is_away(const struct hf_consensus *c, const struct hf_other *o)
+{
+    return hf_peers_silence_ms(c->peers, o->id) > HF_AWAY_MS;
+}
+
 /* The core asks for it again and again (install_snapshot_timeout), which keeps the owner informed. */
 void hf_consensus_note_behind(struct hf_consensus *c, struct hf_other *o)
 {
@@ -32,12 +38,15 @@ void hf_consensus_note_behind(struct hf_consensus *c, struct hf_other *o)
         HF_LOG_WARN("consensus",
                     "a member needs entries that are no longer in the journal: it gets a copy of the state",
                     "member=%" PRIu64 " first=%" PRIu64, o->id, hf_journal_first_index(c->journal));
+    if (is_away(c, o))
+        return;
     o->needs_copy = true;
     if (o->level >= HF_LEVEL_COPIES && c->events.on_behind && !c->is_closing)
         c->events.on_behind(c->events.data, o->id, c->raft.trail.snapshot.index);
 }
 
-/* Members that have caught up, or are none any more, need no copy; and nobody gets one from a node that leads no more.
+/* Members that have caught up, went away, or are none any more, need no copy; and nobody gets one from a node that
+ * leads no more.
  */
 void hf_consensus_check_behind(struct hf_consensus *c)
 {
@@ -47,7 +56,7 @@ void hf_consensus_check_behind(struct hf_consensus *c)
 
         if (!o->needs_copy)
             continue;
-        if (hf_consensus_is_leader(c) && raft_match_index(&c->raft, o->id, &match) == 0 &&
+        if (hf_consensus_is_leader(c) && !is_away(c, o) && raft_match_index(&c->raft, o->id, &match) == 0 &&
             match + 1 < hf_journal_first_index(c->journal))
             continue;
         o->needs_copy = false;
@@ -318,7 +327,7 @@ void hf_consensus_install_progress(struct hf_consensus *c)
     hf_marker_free(&c->marker);
     c->marker = c->install.marker;
     memset(&c->install.marker, 0, sizeof c->install.marker);
-    c->marker_next.index = 0;
+    hf_marker_free(&c->marker_durable);
     c->delivered_index = index;
     c->applied_at_start = index;
     c->state_durable_index = index;

@@ -45,6 +45,8 @@
 #define HF_LEVEL_MEMBERS 2u
 /* A learner may be promoted when what it lacks of the log is at most this much. */
 #define HF_PROMOTE_LAG_BYTES (4u << 20)
+/* A member that was silent for this long gets no copy of the state until it is back. */
+#define HF_AWAY_MS 5000u
 /* Requests about members that wait here, of operators and of other nodes. */
 #define HF_REQUESTS_MAX 64u
 /* How often members tell each other their wall clock and what log they still need. */
@@ -195,7 +197,8 @@ struct hf_consensus {
     struct hf_executor *meta_executor;
     struct hf_job marker_job;
     bool is_marker_running;
-    struct hf_marker marker_next;
+    struct hf_marker marker_next;    /* being written */
+    struct hf_marker marker_durable; /* what the state last said of itself, for the one after it */
     int marker_rc;
     uint64_t state_durable_index;
 
@@ -320,6 +323,8 @@ void hf_consensus_gate_delivered(struct hf_consensus *c);
 void hf_consensus_compact(struct hf_consensus *c);
 uint64_t hf_consensus_needed_from(const struct hf_consensus *c);
 uint64_t hf_consensus_journal_bytes_max(const struct hf_consensus *c);
+/* The journal has grown to its limit because the state is not durable yet: nothing is appended meanwhile. */
+bool hf_consensus_is_journal_full(const struct hf_consensus *c);
 /* R17: writes slow down when the journal behind a copy on its way nears its limit. */
 bool hf_consensus_is_throttled(const struct hf_consensus *c);
 void hf_consensus_throttle(struct hf_consensus *c, uint64_t bytes);

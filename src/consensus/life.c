@@ -500,6 +500,7 @@ void hf_consensus_close(struct hf_consensus *c)
         raft_close(&c->raft, NULL);
     hf_marker_free(&c->marker);
     hf_marker_free(&c->marker_next);
+    hf_marker_free(&c->marker_durable);
     hf_consensus_install_free(c);
     if (c->lock)
         c->env->fs->close(c->env->fs, c->lock);

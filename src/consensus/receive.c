@@ -348,6 +348,13 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
             free_entries(entries, m.append_entries.n_entries);
             return;
         }
+        /* The core hears the leader, but takes nothing for now: it will be sent again. */
+        if (entries && hf_consensus_is_journal_full(c)) {
+            free_entries(entries, m.append_entries.n_entries);
+            m.append_entries.n_entries = 0;
+            entries = NULL;
+            hf_counter_add(c->appends_dropped, 1);
+        }
         if (entries)
             prepare_entries(c, &m, entries);
         c->is_append_stale = m.append_entries.term < raft_current_term(&c->raft);
