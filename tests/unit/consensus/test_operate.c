@@ -46,7 +46,8 @@ struct group {
     struct member m[N];
     unsigned starts;
     uint64_t committed_ms;
-    bool holds_copies; /* members that lag get nothing */
+    bool holds_copies;  /* members that lag get nothing */
+    bool holds_commits; /* the states do not become durable */
 };
 
 static uint64_t mix(uint64_t h, const struct hf_log_entry *e)
@@ -314,7 +315,7 @@ static void run(struct group *g, uint64_t ms)
             struct member *m = &g->m[i];
             struct hf_consensus_status st;
 
-            if (!m->c || m->has_failed || m->committed == m->state.index)
+            if (!m->c || m->has_failed || g->holds_commits || m->committed == m->state.index)
                 continue;
             hf_consensus_status(m->c, &st);
             if (st.is_installing)
@@ -543,6 +544,45 @@ START_TEST(test_writes_slow_down_behind_a_copy)
     hf_consensus_pin(l->c, 0);
     run(&g, 2000);
     write_some(&g, 100);
+    check_equal(&g);
+    group_close(&g);
+}
+END_TEST
+
+/* The log may not outgrow its limit while the states of all members are slow; afterwards it goes on. */
+START_TEST(test_full_journals_take_nothing)
+{
+    struct group g;
+    struct hf_consensus_status st;
+    struct member *l;
+    uint64_t refused = 0, before;
+
+    group_open(&g, 950);
+    l = leader(&g, 5000);
+    ck_assert_ptr_nonnull(l);
+    write_some(&g, 50);
+    g.holds_commits = true;
+    for (unsigned i = 0; i < 400; i++) {
+        struct hf_log_entry *e = hf_log_entry_new(HF_ENTRY_COMMAND, 0, 0, 4u << 10);
+        uint64_t index, term;
+
+        memset(e->data, 1, e->len);
+        if (hf_consensus_submit(l->c, e, &index, &term) < 0) {
+            hf_log_entry_unref(e);
+            refused++;
+        }
+        run(&g, 5);
+        for (unsigned k = 0; k < LISTED; k++) {
+            hf_consensus_status(g.m[k].c, &st);
+            ck_assert_uint_le(st.journal_bytes, st.journal_bytes_max);
+        }
+    }
+    ck_assert_uint_gt(refused, 200);
+    before = l->state.index;
+    g.holds_commits = false;
+    run(&g, 1000);
+    write_some(&g, 200);
+    ck_assert_uint_gt(leader(&g, 100)->state.index, before + 100);
     check_equal(&g);
     group_close(&g);
 }
@@ -828,6 +868,7 @@ Suite *operate_suite(void)
     tcase_add_loop_test(t, test_crashes_during_installs, 0, 20);
     tcase_add_loop_test(t, test_leader_changes_during_a_copy, 0, 5);
     tcase_add_test(t, test_writes_slow_down_behind_a_copy);
+    tcase_add_test(t, test_full_journals_take_nothing);
     tcase_add_loop_test(t, test_nodes_join_and_become_voters, 0, 4);
     tcase_add_loop_test(t, test_crashes_while_joining, 0, 20);
     tcase_add_loop_test(t, test_changes_from_any_member, 0, 5);
