@@ -235,8 +235,8 @@ enum hf_command_flags {
     HF_CMD_NO_AUTH = 1 << 6,    /* allowed before AUTH */
     HF_CMD_LOADING = 1 << 7,    /* allowed while not ready */
     HF_CMD_DENYOOM = 1 << 8,    /* may grow the state: refused when space is low */
-    HF_CMD_FRAMING = 1 << 9,    /* changes the protocol of later replies (HELLO, RESET): runs only when all earlier
-                                 * commands of the connection are answered */
+    HF_CMD_FRAMING = 1 << 9,    /* LOCAL: runs only when all earlier commands of the connection are answered, because it
+                                 * changes the protocol of replies (HELLO, RESET) or shows what they did (CONFIG GET) */
     HF_CMD_SLOW_READ = 1 << 10, /* may visit the whole state (KEYS) */
     HF_CMD_OPERATE = 1 << 11,   /* see above; neither WRITE, READ nor LOCAL */
 };

@@ -313,7 +313,7 @@ static const struct hf_command config_subcommands[] = {
     {
         .name = "config|get",
         .arity = -3,
-        .flags = HF_CMD_LOCAL | HF_CMD_LOADING | HF_CMD_ADMIN,
+        .flags = HF_CMD_LOCAL | HF_CMD_LOADING | HF_CMD_ADMIN | HF_CMD_FRAMING,
         .local = local_config_get,
         .doc = {.group = HF_GROUP_SERVER,
                 .summary = "Returns the settings whose names match the patterns.",
