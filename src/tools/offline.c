@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- the environment ------------------------------------------------------------------------------------ */
@@ -180,9 +181,17 @@ static void print_inspect_help(void)
 static void look_at_state(const struct hf_offline_summary *s, struct hf_store_info *state, bool *has_state, char *why,
                           size_t why_size)
 {
+    char wal[sizeof s->state_path + 8];
+    struct stat st;
+
     *has_state = false;
     why[0] = 0;
-    if (*s->state_path && access(s->state_path, F_OK) == 0)
+    snprintf(wal, sizeof wal, "%s-wal", s->state_path);
+    if (!*s->state_path || access(s->state_path, F_OK) != 0)
+        return;
+    if (stat(wal, &st) == 0 && st.st_size > 0)
+        snprintf(why, why_size, "more than in the file itself: its node did not stop cleanly (%s)", wal);
+    else
         *has_state = hf_store_inspect(s->state_path, NULL, state, why, why_size) == 0;
 }
 
