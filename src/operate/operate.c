@@ -56,7 +56,7 @@ static void on_member_answer(struct hf_member_request *request, int rc, const ch
     if (rc == 0) {
         char line[512];
 
-        snprintf(line, sizeof line, "%s%s", strncmp(text, "OK", 2) == 0 ? "" : "OK ", text);
+        snprintf(line, sizeof line, "%s%s", strncmp(text, "OK", 2) == 0 ? "" : *text ? "OK " : "OK", text);
         hf_reply_status(&op->reply, line);
         hf_operation_done(op);
     } else {

@@ -334,7 +334,8 @@ START_TEST(test_member_words_have_limits)
     done(&rq[1], "ERR ");
     ck_assert_uint_eq(n_asked, 1);
     asked[0]->cb(asked[0], 0, "");
-    done(&rq[0], "OK ");
+    ck_assert_str_eq(rq[0].text, "OK");
+    done(&rq[0], "OK");
     end();
 }
 END_TEST
