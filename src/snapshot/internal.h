@@ -25,7 +25,9 @@
 #include <stdatomic.h>
 
 #define HF_COPY_LOG              "snapshot"
-#define HF_COPY_STEP_BYTES       (8u << 20)   /* of the database, in one job */
+#define HF_COPY_STEP_BYTES       (8u << 20)   /* of the database; */
+#define HF_COPY_STEPS_MAX        8u           /* so many in one job, */
+#define HF_COPY_STEPS_MS         50u          /* or for so long: other jobs wait meanwhile */
 #define HF_COPY_CHUNK_BYTES      (252u << 10) /* whole pages; with its header it fits one frame of the peers */
 #define HF_COPY_READ_BYTES_MAX   (4 * HF_COPY_CHUNK_BYTES) /* of a copy, in one job */
 #define HF_COPY_QUEUE_BYTES_MAX  (2u << 20)                /* unsent in a link when no more is read */
