@@ -178,8 +178,8 @@ class Remote:
 
 
 class Node(Remote):
-    """One server of ours. `binary`, `extra` (arguments) and `env` may be changed between two starts. A node with `join` is
-    started with --join and --name instead of an id and the list of members; one that is_alone with neither."""
+    """One server of ours. `binary`, `extra` (arguments) and `env` may be changed between two starts. A node with `join`
+    is started with --join and --name instead of an id and the list of members; one that is_alone with neither."""
 
     def __init__(self, cluster, number, name=None, join=None, extra=()):
         super().__init__(cluster.base + number - 1)

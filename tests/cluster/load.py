@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Load on a cluster that knows what must be there afterwards. Many clients, each with keys and counters of its own, send
-SET, INCR and GET at a given rate through any nodes; every answer is checked at once and every command is recorded.
+"""Load on a cluster that knows what must be there afterwards. Many clients, each with keys and counters of its own,
+send SET, INCR and GET at a given rate through any nodes; every answer is checked at once and every command is recorded.
 
   tests/cluster/load.py --nodes 127.0.0.1:7379,127.0.0.1:7380 --rate 4000 --clients 64 --seconds 30
 
