@@ -283,6 +283,7 @@ void hf_consensus_operate_init(struct hf_consensus *c);
 void hf_consensus_operate_close(struct hf_consensus *c);
 /* After each step and each second: goes on with what waits for a commit, a leader, a deadline. */
 void hf_consensus_operate_progress(struct hf_consensus *c);
+void hf_consensus_operate_removed(struct hf_consensus *c);
 void hf_consensus_operate_leaving(struct hf_consensus *c, uint64_t id);
 void hf_consensus_on_operate(struct hf_consensus *c, uint64_t from, struct hf_slice payload);
 void hf_consensus_on_operated(struct hf_consensus *c, uint64_t from, struct hf_slice payload);

@@ -325,6 +325,7 @@ void hf_consensus_on_removed(struct hf_consensus *c, uint64_t index, const char 
     snprintf(text, sizeof text, "node %" PRIu64 " was removed from its cluster (configuration at index %" PRIu64 ")",
              c->config.node_id, index);
     snprintf(c->problem, sizeof c->problem, "%.250s", text);
+    hf_consensus_operate_removed(c);
     HF_LOG_WARN("consensus", "removed", "index=%" PRIu64 " by=\"%s\"", index, by);
     if (c->events.on_removed)
         c->events.on_removed(c->events.data, text);

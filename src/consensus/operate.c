@@ -783,6 +783,22 @@ void hf_consensus_operate(struct hf_consensus *c, struct hf_member_request *req)
     c->env->post(c->env, &c->request_task);
 }
 
+/* This node is no member any more: who asked it for just that hears so before it stops. */
+void hf_consensus_operate_removed(struct hf_consensus *c)
+{
+    struct hf_member_request *req, *next;
+    char id[24], text[TEXT_MAX];
+
+    snprintf(id, sizeof id, "%" PRIu64, c->config.node_id);
+    for (req = c->requests; req; req = next) {
+        next = req->next;
+        if (req->op != HF_MEMBER_REMOVE || (strcmp(req->node, id) != 0 && strcmp(req->node, c->identity.name) != 0))
+            continue;
+        snprintf(text, sizeof text, "OK %s was removed, and stops", req->node);
+        answer_own(c, req, CODE_DONE, text, 0);
+    }
+}
+
 void hf_consensus_operate_close(struct hf_consensus *c)
 {
     c->env->unpost(c->env, &c->request_task);
