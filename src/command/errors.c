@@ -7,8 +7,8 @@
 
 /* Every word that an error of this server begins with; "other" catches what is not here. */
 static const char *const words[] = {
-    "ERR",       "WRONGTYPE", "UNKNOWN", "NOLEADER",  "OVERLOADED", "NOSPACE", "NOAUTH",
-    "WRONGPASS", "NOPROTO",   "NOPERM",  "EXECABORT", "LOADING",    "BUSY",    "other",
+    "ERR",       "WRONGTYPE", "UNKNOWN",  "NOLEADER",  "OVERLOADED", "NOSPACE", "NOAUTH",
+    "WRONGPASS", "NOPROTO",   "READONLY", "EXECABORT", "LOADING",    "BUSY",    "other",
 };
 _Static_assert(sizeof(words) / sizeof(words[0]) == HF_ERROR_WORDS, "a counter for each word");
 

@@ -83,6 +83,27 @@ void hf_tool_print_word(struct hf_buf *out, const char *word)
     hf_buf_put_u8(out, '\'');
 }
 
+#define LINE_MAX_CHARS 100
+
+void hf_tool_print_wrapped(FILE *to, const char *text)
+{
+    size_t column = 0;
+
+    while (*text) {
+        size_t n = strcspn(text, " ");
+
+        if (column > 0 && column + 1 + n > LINE_MAX_CHARS) {
+            fputc('\n', to);
+            column = 0;
+        }
+        fprintf(to, "%s%.*s", column > 0 ? " " : "", (int)n, text);
+        column += n + (column > 0);
+        text += n;
+        text += strspn(text, " ");
+    }
+    fputc('\n', to);
+}
+
 /* ---- what a directory holds ------------------------------------------------------------------------------ */
 
 static const char *kind_of(const struct hf_offline_summary *s)
@@ -279,7 +300,9 @@ static int recover(const char *dir, const char *address, bool dry_run, bool is_s
     if (rc == 0) {
         fprintf(stderr, "%s holds\n", dir);
         hf_tool_print_summary(&s, stderr);
-        fprintf(stderr, "\nWARNING: this gives up what is not in this directory.\n%s\n\n", why);
+        fprintf(stderr, "\nWARNING: this gives up what is not in this directory.\n");
+        hf_tool_print_wrapped(stderr, why);
+        fprintf(stderr, "\n");
         snprintf(word, sizeof word, "%.*s", CLUSTER_DIGITS, s.cluster_id);
         snprintf(question, sizeof question,
                  "Type the first %d digits of the cluster's id (%s) to go ahead:", CLUSTER_DIGITS, word);

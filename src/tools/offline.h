@@ -6,6 +6,8 @@
 #include "consensus/offline.h"
 #include "tools/tools.h"
 
+#include <stdio.h>
+
 #define HF_WHY_BYTES 2048
 
 struct hf_tool_world {
@@ -22,7 +24,9 @@ void hf_tool_print_summary(const struct hf_offline_summary *s, FILE *to);
 /* Prints the question and reads a line from standard input; true when it is `word`. Without a terminal nobody can
  * answer: false, and says that --yes is needed. */
 bool hf_tool_confirm(const char *question, const char *word);
-/* "--peers" and "--join" lists and addresses are checked by consensus; words for a shell are printed quoted. */
+/* Text in lines of at most 100 characters. */
+void hf_tool_print_wrapped(FILE *to, const char *text);
+/* A word as a shell takes it. */
 void hf_tool_print_word(struct hf_buf *out, const char *word);
 
 #endif

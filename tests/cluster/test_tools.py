@@ -449,6 +449,19 @@ def test_backup_is_a_database_and_verify_knows_it():
             db = sqlite3.connect(plain)
             assert db.execute("SELECT count(*) FROM keys").fetchone() == (300,)
             db.close()
+        # Damage anywhere is noticed: the description in front, the database, the sums at the end, a missing end.
+        with open(path, "rb") as f:
+            whole = f.read()
+        bad = os.path.join(c.dir, "bad.zst")
+        digest_at = whole.index(told["digest"].encode())
+        for what, data in [(at, bytes([*whole[:at], whole[at] ^ 1, *whole[at + 1:]])) for at in (
+                1, digest_at, whole.index(b"created_at") + 14, len(whole) // 2, len(whole) - 20)] + [
+                    ("short", whole[:-1]), ("half", whole[:len(whole) // 2]), ("empty", b""), ("long", whole + b"x")]:
+            with open(bad, "wb") as f:
+                f.write(data)
+            code, out, err = tool("backup", "verify", bad)
+            assert code == 1 and out == "" and bad in err, (what, code, out, err)
+        os.remove(bad)
         # An existing file stays, unless told otherwise; nothing is left of an attempt that failed.
         code, out, err = tool("backup", *at(c.leader()), "--out", path)
         assert code == 1 and "--force" in err, (code, out, err)
