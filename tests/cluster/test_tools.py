@@ -490,8 +490,8 @@ def test_backup_of_one_node_comes_from_its_leader_and_says_so():
 
 
 class Cutter:
-    """Passes bytes on to a node, and breaks every connection after it has brought so many. After the last of `times` cuts
-    nobody listens any more."""
+    """Passes bytes on to a node, and breaks every connection after it has brought so many. After the last of `times`
+    cuts nobody listens any more."""
 
     def __init__(self, port, after, times=1000000):
         self.port, self.after, self.times, self.cuts = port, after, times, 0
@@ -919,12 +919,7 @@ def test_settings_come_from_flags_file_and_environment():
         with Cluster(1, extra=["--config", path, "--timeout", "33"]) as c:
             n = c.node(1)
             n.kill()
-            os.environ["HOLDFAST_MAX_ARGS"] = "1111"
-            os.environ["HOLDFAST_MAXCLIENTS"] = "111"
-            try:
-                n.start()
-            finally:
-                del os.environ["HOLDFAST_MAX_ARGS"], os.environ["HOLDFAST_MAXCLIENTS"]
+            n.start(env={"HOLDFAST_MAX_ARGS": "1111", "HOLDFAST_MAXCLIENTS": "111"})
             c.leader()
             assert n.call("CONFIG", "GET", "max-args") == [b"max-args", b"1111"]
             assert n.call("CONFIG", "GET", "maxclients") == [b"maxclients", b"222"]
