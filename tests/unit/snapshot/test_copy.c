@@ -329,6 +329,26 @@ START_TEST(test_copy_that_cannot_be_read_fails_the_transfer_and_is_not_used_agai
 }
 END_TEST
 
+/* A copy that a target found damaged may still be open for a backup: no other target gets it. */
+START_TEST(test_damaged_copy_is_given_to_nobody_else)
+{
+    struct node *a = start(0), *b = start(1);
+    struct asked backup;
+
+    ask(a, &backup);
+    run(100);
+    ck_assert_int_eq(backup.answers, 1);
+    ck_assert(hf_sim_disk_flip(hf_sim_node_fs(a->fake), "n0/copy-1.db", 700000, 3));
+    send_to(a, b, 1);
+    ck_assert(run_until(20 * SECONDS, has_failed));
+    send_to(a, b, 1);
+    ck_assert(run_until(20 * SECONDS, is_delivered));
+    ck_assert_uint_eq(counter(a, "snapshot_copies_total", NULL), 2);
+    ck_assert_int_eq(a->failed, 1);
+    hf_snapshot_reader_close(backup.reader);
+}
+END_TEST
+
 /* Closing at any moment: nothing leaks, nothing is called, no file stays. */
 START_TEST(test_close_at_any_moment)
 {
@@ -424,6 +444,7 @@ Suite *copy_suite(void)
     tcase_add_test(t, test_copy_that_is_always_too_old_fails_the_transfer_at_last);
     tcase_add_test(t, test_copy_waits_until_there_is_a_live_database);
     tcase_add_test(t, test_copy_that_cannot_be_read_fails_the_transfer_and_is_not_used_again);
+    tcase_add_test(t, test_damaged_copy_is_given_to_nobody_else);
     tcase_add_test(t, test_close_at_any_moment);
     tcase_add_test(t, test_left_overs_are_removed_and_nothing_else);
     tcase_add_test(t, test_left_over_that_cannot_be_removed_stops_the_start);

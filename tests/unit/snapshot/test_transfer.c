@@ -137,6 +137,11 @@ START_TEST(test_rate_is_kept_and_changes_while_it_runs)
     send_to(a, b, 1);
     run(SECONDS);
     assert_rate(a, 100 * KB, 20);
+    /* What was not sent while nothing could be is not made up for. */
+    hf_sim_node_pause(b->fake);
+    run(3 * SECONDS);
+    hf_sim_node_resume(b->fake);
+    assert_rate(a, 100 * KB, 10);
     hf_snapshots_set_rate(a->s, 400 * KB);
     assert_rate(a, 400 * KB, 10);
     hf_snapshots_set_rate(a->s, 10 * KB);

@@ -275,6 +275,25 @@ START_TEST(test_bytes_of_another_process_are_not_mixed_in)
 }
 END_TEST
 
+/* So is the next copy of the same process, though it has the same index and size. */
+START_TEST(test_bytes_of_another_copy_are_not_mixed_in)
+{
+    struct node *a = start(0), *b = start(1);
+
+    send_to(a, b, 1);
+    ck_assert(run_until(20 * SECONDS, is_half_way));
+    hf_snapshots_stop(a->s, 0); /* without a word: the target keeps what it has for a while */
+    run(15 * SECONDS);
+    ck_assert_int_eq(files(a), 0);
+    ck_assert_int_eq(files(b), 1);
+    send_to(a, b, 1);
+    ck_assert(run_until(20 * SECONDS, is_delivered));
+    ck_assert_uint_eq(counter(a, "snapshot_copies_total", NULL), 2);
+    ck_assert_uint_ge(counter(a, "snapshot_sent_bytes_total", NULL), MB + MB / 2);
+    assert_received(b, &fake_store.live[0]);
+}
+END_TEST
+
 /* ---- leaders ------------------------------------------------------------------------------------- */
 
 START_TEST(test_new_leaders_copy_replaces_one_on_its_way)
@@ -662,6 +681,7 @@ Suite *trouble_suite(void)
     tcase_add_test(t, test_crash_of_the_target_begins_anew);
     tcase_add_test(t, test_crash_of_the_source_leaves_no_copy_and_the_target_takes_the_next);
     tcase_add_test(t, test_bytes_of_another_process_are_not_mixed_in);
+    tcase_add_test(t, test_bytes_of_another_copy_are_not_mixed_in);
     tcase_add_loop_test(t, test_new_leaders_copy_replaces_one_on_its_way, 0, 2);
     tcase_add_loop_test(t, test_file_being_verified_is_kept_for_the_new_leader, 0, 2);
     tcase_add_loop_test(t, test_verified_file_is_delivered_to_the_new_leader_as_it_is, 0, 2);
