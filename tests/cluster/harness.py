@@ -99,10 +99,11 @@ class Conn:
         return reply
 
 
-def free_ports(n, base=[random.randrange(21000, 29000)]):
-    """n consecutive ports, free now together with their +10000 and +1000 companions."""
+def free_ports(n, base=[random.randrange(11000, 21000)]):
+    """n consecutive ports, free now together with their +10000 and +1000 companions. All below those that the kernel
+    gives to outgoing connections (32768 on), so that they stay free while a node is down."""
     while True:
-        base[0] = 21000 + (base[0] - 21000 + 17) % 8000
+        base[0] = 11000 + (base[0] - 11000 + 17) % 10000
         candidates = [base[0] + i + shift for i in range(n) for shift in (0, 10000, 1000)]
         sockets = []
         try:

@@ -6,6 +6,7 @@ Run: HOLDFASTD=build/holdfastd tests/cluster/test_operate.py [--long] [part of a
 import glob
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -350,13 +351,13 @@ def test_unsafe_changes_are_refused():
             n.pause()
         first.send("HF.MEMBER", "REMOVE", "late")
         second.send("HF.MEMBER", "PROMOTE", "late")
-        answer = second.read()
-        assert isinstance(answer, ReplyError) and str(answer).startswith("ERR") and "under way" in str(answer), answer
+        # Whichever was taken first; the leader may lose its place before its followers go on, then that one is unknown.
+        wait_for("one of them to be refused", lambda: select.select([first.sock, second.sock], [], [], 0)[0])
         for n in others:
             n.resume()
-        answer = first.read()
-        # The leader may have lost its place meanwhile; then this is not known.
-        assert isinstance(answer, str) or str(answer).startswith("UNKNOWN"), answer
+        answers = [str(conn.read()) for conn in (first, second)]
+        assert sum(a.startswith("ERR ") and "under way" in a for a in answers) == 1, answers
+        assert sum(a.startswith(("OK", "UNKNOWN")) for a in answers) == 1, answers
         for conn in (first, second):
             conn.close()
         c.leader()
@@ -446,11 +447,8 @@ def p99_added(ledger, baseline, begin, end, what, nodes=None):
     ports = None if nodes is None else [n.port for n in nodes]
     before, during = ledger.latency(begin=baseline[0], end=baseline[1]), ledger.latency(begin=begin, end=end,
                                                                                        nodes=ports)
-    worst = max((f["p99"] for b, f in ledger.intervals(1.0, nodes=ports) if begin <= b < end and f["n"] > 20),
-                default=0)
-    print(f"     {what}: p99 {during['p99']:.1f} ms, {before['p99']:.1f} ms without; worst second {worst:.1f} ms, "
-          f"longest {during['max']:.0f} ms, {during['failed']} failed, no write for at most "
-          f"{ledger.longest_gap(begin, end) * 1e3:.0f} ms")
+    print(f"     {what}: p99 {during['p99']:.1f} ms, {before['p99']:.1f} ms without; longest {during['max']:.0f} ms, "
+          f"{during['failed']} failed, no write for at most {ledger.longest_gap(begin, end) * 1e3:.0f} ms")
     return during["p99"] - before["p99"]
 
 
