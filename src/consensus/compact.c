@@ -54,32 +54,15 @@ static uint64_t keep_from(const struct hf_consensus *c, uint64_t index)
     if (c->pin_index != 0 && hf_consensus_is_leader(c))
         limit += c->config.journal_pin_bytes;
 
-    /* Walk back in halves: the journal knows sizes by index, and a rough cut is fine. */
-    uint64_t low = first, high = from;
-    while (low < high) {
-        uint64_t mid = low + (high - low) / 2;
-
-        if (hf_journal_bytes_after(c->journal, mid) <= c->config.journal_retain_bytes)
-            high = mid;
-        else
-            low = mid + 1;
-    }
-    if (high < from)
-        from = high;
+    /* By space on disk: records say nothing about it (a batch of one small entry takes several times its size). */
+    if (hf_journal_first_within(c->journal, c->config.journal_retain_bytes) < from)
+        from = hf_journal_first_within(c->journal, c->config.journal_retain_bytes);
     /* Not known yet (we just started, or the leader is new): whatever the limit allows, for we may be the next leader
      * of a member that lags. */
     if (needed < from) {
-        low = first;
-        high = from;
-        while (low < high) {
-            uint64_t mid = low + (high - low) / 2;
+        uint64_t allowed = hf_journal_first_within(c->journal, limit);
 
-            if (hf_journal_bytes_after(c->journal, mid) <= limit)
-                high = mid;
-            else
-                low = mid + 1;
-        }
-        from = needed > high ? needed : high;
+        from = allowed > from ? from : allowed > needed ? allowed : needed;
     }
     return from < first ? first : from;
 }
@@ -192,7 +175,7 @@ uint64_t hf_consensus_journal_bytes_max(const struct hf_consensus *c)
 
     if (c->pin_index != 0)
         kept += k->journal_pin_bytes;
-    return kept + 2 * k->snapshot_journal_bytes + 4 * k->journal_segment_bytes;
+    return hf_journal_bytes_bound(c->journal, kept, 4 * k->snapshot_journal_bytes, 0);
 }
 
 bool hf_consensus_is_journal_full(const struct hf_consensus *c)

@@ -161,6 +161,8 @@ uint32_t hf_consensus_members_level(const struct hf_consensus *c);
 void hf_consensus_set_level(struct hf_consensus *c, uint32_t level);
 /* Live settings. */
 void hf_consensus_set_timeouts(struct hf_consensus *c, uint32_t election_timeout_ms, uint32_t heartbeat_ms);
+void hf_consensus_set_journal(struct hf_consensus *c, uint64_t retain_bytes, uint64_t max_bytes,
+                              uint64_t snapshot_bytes);
 
 /* ---- looking ------------------------------------------------------------------------------------------ */
 

@@ -59,14 +59,28 @@ uint32_t hf_consensus_voters(const struct hf_consensus *c)
     return n;
 }
 
-/* May this node speak to us as a member? Before a joining node has its first configuration it knows the members that it
- * was told when it was let in. */
+static bool is_member_of(const struct raft_configuration *conf, uint64_t id)
+{
+    for (unsigned i = 0; i < conf->n; i++)
+        if (conf->servers[i].id == id)
+            return conf->servers[i].role != RAFT_SPARE;
+    return false;
+}
+
+/* May this node speak to us as a member? One that an uncommitted change leaves out is a member until that is committed:
+ * it may be elected by those who never saw the change, and takes it back. One with an id above all that we know was let
+ * in after our configuration, which it may be about to tell us. Before a joining node has its first configuration it
+ * knows the members that it was told when it was let in. */
 bool hf_consensus_knows(const struct hf_consensus *c, uint64_t id)
 {
     if (c->raft.configuration.n > 0) {
-        const struct raft_server *s = hf_consensus_server(c, id);
-
-        return s && s->role != RAFT_SPARE;
+        if (is_member_of(&c->raft.configuration, id) ||
+            (c->raft.configuration_uncommitted_index != 0 && is_member_of(&c->raft.configuration_committed, id)))
+            return true;
+        for (uint32_t i = 0; i < c->n_others; i++)
+            if (c->others[i].id == id && id > hf_consensus_id_max(c))
+                return true;
+        return false;
     }
     for (uint32_t i = 0; i < c->identity.n_members; i++)
         if (c->identity.members[i].id == id)
@@ -594,6 +608,7 @@ static void on_status_timer(struct hf_timer *timer)
         return;
     hf_consensus_send_status(c);
     hf_consensus_check_behind(c);
+    hf_consensus_check_self(c); /* a crash may have come before it was written down */
     hf_consensus_compact(c);
     hf_consensus_transfer_progress(c);
     hf_consensus_operate_progress(c);

@@ -206,7 +206,7 @@ void hf_consensus_on_ping(struct hf_consensus *c, uint64_t from, struct hf_slice
     struct hf_buf buf = {0};
 
     (void)hf_read_u32(&r); /* lease length */
-    if (!hf_reader_done(&r) || !hf_consensus_server(c, from))
+    if (!hf_reader_done(&r) || !hf_consensus_knows(c, from))
         return;
     hf_buf_put_u64(&buf, term);
     hf_buf_put_u64(&buf, sequence);

@@ -57,8 +57,8 @@ void hf_consensus_check_behind(struct hf_consensus *c)
         if (!o->needs_copy)
             continue;
         if (hf_consensus_is_leader(c) && !is_away(c, o) && raft_match_index(&c->raft, o->id, &match) == 0 &&
-            match + 1 < hf_journal_first_index(c->journal))
-            continue;
+            match <= c->raft.trail.offset && match != c->raft.trail.snapshot.index)
+            continue; /* the core's own rule: the journal may keep a little more than the core knows of */
         o->needs_copy = false;
         if (c->events.on_caught_up && !c->is_closing)
             c->events.on_caught_up(c->events.data, o->id);
@@ -111,9 +111,12 @@ bool hf_consensus_admit_install(struct hf_consensus *c, const struct raft_instal
 
     if (c->install.is_active)
         return false;
-    if (m->term < raft_current_term(&c->raft) || m->last_index <= c->commit_index ||
-        c->raft.trail.snapshot.index >= m->last_index)
+    if (m->term < raft_current_term(&c->raft) || c->raft.trail.snapshot.index >= m->last_index)
         return true; /* the core only answers it */
+    /* A late one: the next heartbeat tells how far we are. The core would compare terms, and believe those of a member
+     * that is confused. */
+    if (m->last_index <= c->commit_index)
+        return false;
     if (!c->events.take_copy || !c->events.take_copy(c->events.data, m->last_index, m->last_term, &path))
         return false;
     hf_free(c->install.from);

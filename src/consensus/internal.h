@@ -45,6 +45,8 @@
 #define HF_LEVEL_MEMBERS 2u
 /* A learner may be promoted when what it lacks of the log is at most this much. */
 #define HF_PROMOTE_LAG_BYTES (4u << 20)
+/* A follower whose disk does not keep up takes no further entries while this much waits to be written. */
+#define HF_UNWRITTEN_BYTES_MAX (64u << 20)
 /* A member that was silent for this long gets no copy of the state until it is back. */
 #define HF_AWAY_MS 5000u
 /* Requests about members that wait here, of operators and of other nodes. */

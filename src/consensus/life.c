@@ -19,6 +19,33 @@ static int collect_entry(void *data, struct hf_log_entry *e)
     return 0;
 }
 
+/* Would the core lead at once? `entries` and `n`: the log; `snapshot`: what it begins with, if anything. */
+static bool is_sole_voter(const struct hf_consensus *c, const struct raft_entry *entries, size_t n,
+                          const struct raft_configuration *snapshot)
+{
+    struct raft_configuration decoded;
+    const struct raft_configuration *conf = snapshot;
+    unsigned voters = 0;
+    bool is_voter = false;
+
+    raft_configuration_init(&decoded);
+    while (n > 0 && entries[n - 1].type != RAFT_CHANGE)
+        n--;
+    if (n > 0) {
+        if (raft_configuration_decode(&entries[n - 1].buf, &decoded) != 0)
+            return false; /* the core says so next */
+        conf = &decoded;
+    }
+    for (unsigned i = 0; i < conf->n; i++) {
+        if (conf->servers[i].role != RAFT_VOTER)
+            continue;
+        voters++;
+        is_voter |= conf->servers[i].id == c->config.node_id;
+    }
+    raft_configuration_close(&decoded);
+    return is_voter && voters == 1;
+}
+
 /* Start the core from what the journal and the marker hold. */
 int hf_consensus_begin_raft(struct hf_consensus *c, char *why, size_t why_size)
 {
@@ -29,6 +56,7 @@ int hf_consensus_begin_raft(struct hf_consensus *c, char *why, size_t why_size)
     struct hf_hello hello = hf_consensus_hello(c);
     struct hf_member self = {.id = c->config.node_id, .store_id = c->identity.store_id};
     char address[HF_MEMBER_TEXT_BYTES];
+    bool has_new_term = false;
     size_t n;
     int rv;
 
@@ -87,6 +115,15 @@ int hf_consensus_begin_raft(struct hf_consensus *c, char *why, size_t why_size)
     }
     array = (struct raft_entry *)(void *)entries.data;
     n = entries.len / sizeof *array;
+    /* The core lets a sole voter lead at once, and that in the term that it led in before. But then it may have sent
+     * entries to learners that it lost itself: what it writes in their places must not carry the same term. */
+    if (c->recovered.next_index > 1 && is_sole_voter(c, array, n, &metadata.configuration)) {
+        has_new_term = true;
+        c->recovered.term++;
+        c->recovered.vote = c->config.node_id;
+        event.start.term = c->recovered.term;
+        event.start.voted_for = c->recovered.vote;
+    }
     event.start.entries = array;
     event.start.n_entries = (unsigned)n;
     event.time = hf_consensus_now(c);
@@ -109,8 +146,7 @@ int hf_consensus_begin_raft(struct hf_consensus *c, char *why, size_t why_size)
     }
     c->is_raft_open = true;
     hf_consensus_members_changed(c);
-    /* The sole voter leads at once, without a new term and so without a term or vote to store. */
-    if (c->update.flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR)) {
+    if (has_new_term || (c->update.flags & (RAFT_UPDATE_CURRENT_TERM | RAFT_UPDATE_VOTED_FOR))) {
         c->is_held = true;
         hf_journal_set_vote(c->journal, raft_current_term(&c->raft), raft_voted_for(&c->raft));
         return 0;

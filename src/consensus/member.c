@@ -183,3 +183,26 @@ void hf_consensus_status(const struct hf_consensus *c, struct hf_consensus_statu
             m->match_index = match;
     }
 }
+
+/* ---- live settings ------------------------------------------------------------------------------------ */
+
+void hf_consensus_set_timeouts(struct hf_consensus *c, uint32_t election_timeout_ms, uint32_t heartbeat_ms)
+{
+    if (c->config.election_timeout_ms == election_timeout_ms && c->config.heartbeat_ms == heartbeat_ms)
+        return;
+    c->config.election_timeout_ms = election_timeout_ms;
+    c->config.heartbeat_ms = heartbeat_ms;
+    if (!c->is_raft_open)
+        return;
+    raft_set_heartbeat_timeout(&c->raft, heartbeat_ms);
+    raft_set_election_timeout(&c->raft, election_timeout_ms);
+    hf_consensus_arm(c);
+}
+
+void hf_consensus_set_journal(struct hf_consensus *c, uint64_t retain_bytes, uint64_t max_bytes,
+                              uint64_t snapshot_bytes)
+{
+    c->config.journal_retain_bytes = retain_bytes;
+    c->config.journal_max_bytes = max_bytes;
+    c->config.snapshot_journal_bytes = snapshot_bytes;
+}

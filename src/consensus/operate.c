@@ -536,18 +536,22 @@ static void begin(struct hf_consensus *c, const struct ask *ask)
         break;
     case HF_MEMBER_REPLACE:
         other = find(c, ask->other);
-        if (!other || (s && other->id == s->id)) {
+        if (!other) {
             snprintf(why, sizeof why, "ERR there is no other member called %.64s: let it join first (--join)",
                      ask->other);
             finish(c, CODE_REFUSED, why, 0);
             return;
         }
-        if (other->role == RAFT_VOTER && !s) {
-            finish(c, CODE_DONE, "OK was replaced already", 0);
-            return;
-        }
         op->other = other->id;
         hf_consensus_member_name(other, other_name);
+        if (!s || s->id == other->id) { /* it is gone, and the new one may even be called like it */
+            if (other->role == RAFT_VOTER) {
+                finish(c, CODE_DONE, "OK was replaced already", 0);
+                return;
+            }
+            op->op = HF_MEMBER_PROMOTE;
+            op->target = other->id;
+        }
         snprintf(op->text, sizeof op->text, "OK %s (id %" PRIu64 ") is a voter in the place of %s", other_name,
                  op->other, s ? name : ask->node);
         break;

@@ -48,6 +48,8 @@ struct hf_hello hf_consensus_hello(const struct hf_consensus *c)
     return h;
 }
 
+static struct hf_other *new_other(struct hf_consensus *c, uint64_t id);
+
 static bool is_member_of_something(const struct hf_consensus *c)
 {
     return c->identity.is_formed || (c->identity.is_joining && c->identity.node_id != 0);
@@ -79,6 +81,32 @@ static bool judge_join(struct hf_consensus *c, const struct hf_hello *theirs, bo
     return true;
 }
 
+/* A formed node of this cluster whose id is above all that our configuration knows: it was let in later, and knows more
+ * than we do. It may be the only one that can tell us. */
+static struct hf_other *meet_newer(struct hf_consensus *c, const struct hf_hello *theirs)
+{
+    struct hf_member m = {.id = theirs->node_id, .store_id = theirs->store_id};
+    struct hf_other *o;
+    char text[HF_MEMBER_TEXT_BYTES];
+    uint32_t n = 0;
+
+    memcpy(m.address, theirs->address, sizeof m.address);
+    m.address[sizeof m.address - 1] = 0;
+    hf_member_format(&m, text, sizeof text);
+    if (!c->is_raft_open || !theirs->is_formed || m.id <= hf_consensus_id_max(c) || m.id == c->config.node_id ||
+        hf_member_parse(m.id, text, &m) < 0)
+        return NULL;
+    for (uint32_t i = 0; i < c->n_others; i++)
+        n += c->others[i].id > hf_consensus_id_max(c);
+    if (n >= HF_MEMBERS_MAX / 2)
+        return NULL;
+    o = new_other(c, m.id);
+    o->member = m;
+    hf_peers_add(c->peers, o->id, m.address);
+    o->is_added = true;
+    return o;
+}
+
 static bool judge_hello(void *data, const struct hf_hello *theirs, bool is_dialed, char *why, size_t why_size)
 {
     struct hf_consensus *c = data;
@@ -99,9 +127,14 @@ static bool judge_hello(void *data, const struct hf_hello *theirs, bool is_diale
                  theirs->node_id);
         return false;
     }
+    if (!o)
+        o = meet_newer(c, theirs);
     if (!o) {
+        const struct raft_server *s = hf_consensus_server(c, theirs->node_id);
+
+        /* A place that is kept for a node may have been taken already, and we have not heard of it yet. */
         if (c->is_raft_open && c->raft.configuration_uncommitted_index == 0 &&
-            theirs->node_id <= hf_consensus_id_max(c))
+            theirs->node_id <= hf_consensus_id_max(c) && (!s || hf_consensus_is_tombstone(s)))
             snprintf(why, why_size, REFUSAL_REMOVED "%" PRIu64 ": node %" PRIu64 " is not a member of this cluster",
                      (uint64_t)c->raft.configuration_committed_index, theirs->node_id);
         else
@@ -315,11 +348,62 @@ static void drop_message(struct raft_message *m, struct hf_log_entry **entries)
     }
 }
 
+/* What no member that works sends, and the core does not look at: the word of a second leader of our own term, and the
+ * beginning of a log whose beginning we have cut (it would be appended at the end). */
+static bool is_impossible(const struct hf_consensus *c, const struct raft_message *m)
+{
+    if (m->type == RAFT_APPEND_ENTRIES)
+        return (c->raft.state == RAFT_LEADER && m->append_entries.term == raft_current_term(&c->raft)) ||
+               (m->append_entries.n_entries > 0 && m->append_entries.prev_log_index == 0 && c->raft.trail.offset > 0);
+    return m->type == RAFT_INSTALL_SNAPSHOT && c->raft.state == RAFT_LEADER &&
+           m->install_snapshot.term == raft_current_term(&c->raft);
+}
+
+/* The core keeps one uncommitted configuration. When the next one is appended before we have told it that the first is
+ * committed (delivery lags), it would go back to the one before both if the second were taken back. But nobody appends
+ * a second before the first is committed: so the first is what to go back to. `kept` is a copy of it. */
+struct kept_configuration {
+    uint64_t index; /* 0 = there was none */
+    struct raft_configuration conf;
+};
+
+static void keep_configuration(const struct hf_consensus *c, const struct hf_log_entry *first,
+                               struct kept_configuration *kept)
+{
+    const struct raft_configuration *from = &c->raft.configuration;
+
+    kept->index = 0;
+    if (first->type != HF_ENTRY_CONFIGURATION || c->raft.configuration_uncommitted_index == 0 ||
+        c->raft.configuration_uncommitted_index >= first->index)
+        return;
+    kept->index = c->raft.configuration_uncommitted_index;
+    raft_configuration_init(&kept->conf);
+    for (unsigned i = 0; i < from->n; i++) {
+        int rv = raft_configuration_add(&kept->conf, from->servers[i].id, from->servers[i].address,
+                                        from->servers[i].role);
+        HF_ASSERT(rv == 0); /* it is a copy of what was accepted */
+    }
+}
+
+static void settle_configuration(struct hf_consensus *c, struct kept_configuration *kept)
+{
+    if (kept->index == 0)
+        return;
+    if (c->raft.configuration_uncommitted_index <= kept->index) { /* the second was not taken */
+        raft_configuration_close(&kept->conf);
+        return;
+    }
+    raft_configuration_close(&c->raft.configuration_committed);
+    c->raft.configuration_committed = kept->conf;
+    c->raft.configuration_committed_index = kept->index;
+}
+
 static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, struct hf_slice payload)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
     struct raft_message m;
     struct hf_log_entry **entries = NULL;
+    struct kept_configuration kept = {0};
     const struct raft_server *server = hf_consensus_server(c, from);
     char address[HF_MEMBER_TEXT_BYTES];
     int rc;
@@ -330,7 +414,7 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
         HF_LOG_WARN("consensus", "malformed message dropped", "member=%" PRIu64 " type=%d", from, (int)type);
         return;
     }
-    if (!hf_consensus_knows(c, from)) {
+    if (!hf_consensus_knows(c, from) || is_impossible(c, &m)) {
         drop_message(&m, entries);
         return;
     }
@@ -349,14 +433,17 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
             return;
         }
         /* The core hears the leader, but takes nothing for now: it will be sent again. */
-        if (entries && hf_consensus_is_journal_full(c)) {
+        if (entries &&
+            (hf_consensus_is_journal_full(c) || hf_journal_waiting_bytes(c->journal) > HF_UNWRITTEN_BYTES_MAX)) {
             free_entries(entries, m.append_entries.n_entries);
             m.append_entries.n_entries = 0;
             entries = NULL;
             hf_counter_add(c->appends_dropped, 1);
         }
-        if (entries)
+        if (entries) {
+            keep_configuration(c, entries[0], &kept);
             prepare_entries(c, &m, entries);
+        }
         c->is_append_stale = m.append_entries.term < raft_current_term(&c->raft);
         /* R30: a leader is known only through its own messages of the present term. */
         if (m.append_entries.term >= raft_current_term(&c->raft)) {
@@ -393,6 +480,7 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
     }
     event.receive.message = &m;
     hf_consensus_step(c, &event);
+    settle_configuration(c, &kept);
     c->is_append_stale = false;
 }
 
@@ -506,7 +594,7 @@ uint64_t hf_consensus_space_low_on(const struct hf_consensus *c)
 /* R4: median over ourselves (0) and the voters heard of in the last seconds. */
 int64_t hf_consensus_clock_offset_ms(const struct hf_consensus *c)
 {
-    int64_t offsets[HF_MEMBERS_MAX + 1];
+    int64_t offsets[sizeof c->others / sizeof c->others[0] + 1];
     uint32_t n = 0;
     uint64_t now = hf_consensus_now(c);
 
@@ -603,7 +691,7 @@ static uint32_t wanted_members(struct hf_consensus *c, struct hf_member members[
 }
 
 /* Bring `others` and the dialed links in line with the members. One that an uncommitted change leaves out stays until
- * the change is committed. */
+ * the change is committed; one with an id above all of ours is a member that our log does not know yet. */
 void hf_consensus_members_changed(struct hf_consensus *c)
 {
     struct hf_member members[HF_MEMBERS_MAX];
@@ -628,7 +716,7 @@ void hf_consensus_members_changed(struct hf_consensus *c)
     if (!c->is_raft_open || c->raft.configuration.n == 0 || c->raft.configuration_uncommitted_index != 0)
         return;
     for (uint32_t k = 0; k < c->n_others; k++) {
-        bool is_wanted = c->others[k].id == 0;
+        bool is_wanted = c->others[k].id == 0 || c->others[k].id > hf_consensus_id_max(c);
 
         for (uint32_t i = 0; i < n; i++)
             is_wanted |= members[i].id == c->others[k].id;

@@ -129,6 +129,10 @@ static void apply_live(struct server *s)
         hf_snapshots_set_rate(hf_node_snapshots(s->node), s->config.transfer_rate);
         hf_space_set_min(hf_node_space(s->node), s->config.free_disk_min);
         hf_state_set_commit_interval(hf_node_state(s->node), s->config.commit_interval_ms);
+        hf_consensus_set_timeouts(hf_node_consensus(s->node), (uint32_t)s->config.election_timeout_ms,
+                                  (uint32_t)hf_config_heartbeat_ms(&s->config));
+        hf_consensus_set_journal(hf_node_consensus(s->node), s->config.journal_retain_bytes,
+                                 s->config.journal_max_bytes, s->config.snapshot_journal_bytes);
     }
     if (!live)
         return;

@@ -137,6 +137,7 @@ static void on_swapped(struct hf_state_swap *swap)
     if (node->is_closing)
         return;
     hf_propose_on_swap(node->proposer, swap->meta.log_time_ms);
+    hf_operator_on_durable(node->operator, swap->meta.applied_index);
     hf_consensus_installed(node->consensus);
 }
 
@@ -171,9 +172,12 @@ static void on_durable(void *data, const struct hf_store_meta *meta)
     node->last_commit_ms = node->env->wall_ms(node->env);
     node->durable_index = meta->applied_index;
     hf_gauge_set(node->durable_gauge, (int64_t)meta->applied_index);
-    if (!node->is_closing)
-        hf_consensus_state_durable(node->consensus, meta->applied_index, meta->applied_term, meta->configuration_index,
-                                   meta->configuration);
+    if (node->is_closing)
+        return;
+    if (node->operator)
+        hf_operator_on_durable(node->operator, meta->applied_index);
+    hf_consensus_state_durable(node->consensus, meta->applied_index, meta->applied_term, meta->configuration_index,
+                               meta->configuration);
 }
 
 static void on_next_due(void *data, int64_t due_ms)
@@ -283,8 +287,11 @@ int hf_node_open(struct hf_env *env, const struct hf_node_config *config, struct
                                       .on_delivered = on_delivered,
                                       .on_send_failed = on_send_failed,
                                       .may_receive = may_receive};
-    struct hf_snapshots_config snc = {
-        .dir = config->consensus.dir, .vfs = config->state.store.vfs, .rate_bytes = config->snapshot_rate};
+    struct hf_snapshots_config snc = {.dir = config->consensus.dir,
+                                      .vfs = config->state.store.vfs,
+                                      .rate_bytes = config->snapshot_rate,
+                                      .chunk_bytes = config->snapshot_chunk_bytes,
+                                      .window_bytes = config->snapshot_window_bytes};
     struct hf_dispatch_config dc = config->dispatch;
     struct hf_state_events se = {.data = node,
                                  .on_durable = on_durable,
@@ -336,6 +343,7 @@ int hf_node_open(struct hf_env *env, const struct hf_node_config *config, struct
         goto fail;
     }
     hf_operator_set_dispatcher(node->operator, node->dispatcher);
+    hf_operator_on_durable(node->operator, meta.applied_index);
     rc = hf_consensus_start(node->consensus, meta.applied_index, why, why_size);
     if (rc < 0)
         goto fail;
@@ -384,9 +392,6 @@ void hf_node_close(struct hf_node *node)
     if (node->dispatcher)
         hf_dispatcher_stop(node->dispatcher);
     hf_space_close(node->space);
-    if (node->operator)
-        hf_operator_close(node->operator);
-    node->operator= NULL;
     if (node->consensus)
         hf_consensus_close(node->consensus);
     if (node->snapshots)
@@ -395,6 +400,8 @@ void hf_node_close(struct hf_node *node)
         hf_state_close(node->state);
     if (node->proposer)
         hf_proposer_close(node->proposer);
+    if (node->operator)
+        hf_operator_close(node->operator); /* those before gave back what it had asked of them */
     if (node->proxy)
         hf_proxy_close(node->proxy);
     if (node->dispatcher)

@@ -16,7 +16,8 @@ struct backup {
     struct backup *next;
     struct hf_operator *o;
     uint64_t id;
-    struct hf_snapshot_request request; /* until there is a reader */
+    struct hf_snapshot_request request;
+    bool waits_for_commit; /* of the state, before a copy is asked for */ /* until there is a reader */
     struct hf_snapshot_reader *reader;
     struct hf_snapshot_read read;
     struct hf_operation *op; /* START until the copy is made, READ while it is under way */
@@ -126,6 +127,16 @@ static void on_copied(struct hf_snapshot_request *request, int rc, struct hf_sna
     hf_operation_done(op);
 }
 
+static void go_on(struct hf_operator *o, struct backup *b)
+{
+    if (o->durable_index < b->request.at_least) {
+        hf_state_commit(o->state);
+        return;
+    }
+    b->waits_for_commit = false;
+    hf_snapshots_copy(o->snapshots, &b->request);
+}
+
 void hf_operate_backup_start(void *data, struct hf_operation *op)
 {
     struct hf_operator *o = data;
@@ -150,7 +161,22 @@ void hf_operate_backup_start(void *data, struct hf_operation *op)
     hf_gauge_set(o->backups_gauge, o->n_backups);
     b->request.data = b;
     b->request.cb = on_copied;
-    hf_snapshots_copy(o->snapshots, &b->request);
+    /* What was applied here when the backup was asked for is in it. */
+    b->request.at_least = hf_state_applied_index(o->state);
+    b->waits_for_commit = true;
+    go_on(o, b);
+}
+
+void hf_operator_on_durable(struct hf_operator *o, uint64_t index)
+{
+    struct backup *next;
+
+    o->durable_index = index;
+    for (struct backup *b = o->backups; b; b = next) {
+        next = b->next;
+        if (b->waits_for_commit)
+            go_on(o, b);
+    }
 }
 
 /* ---- read and end ---------------------------------------------------------------------------------- */

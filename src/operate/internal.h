@@ -30,6 +30,7 @@ struct hf_operator {
 
     struct member_call *members; /* with consensus */
 
+    uint64_t durable_index;
     struct backup *backups;
     uint32_t n_backups;
     uint64_t last_backup_id;

@@ -52,6 +52,9 @@ const struct hf_operator_ops *hf_operator_ops(struct hf_operator *o);
  * closed after it. Until then such settings are refused. */
 void hf_operator_set_dispatcher(struct hf_operator *o, struct hf_dispatcher *d);
 
+/* From the wiring: the state is durable up to this index (at open and from state.on_durable, also after a swap). */
+void hf_operator_on_durable(struct hf_operator *o, uint64_t index);
+
 /* From the wiring: state.on_setting; consensus.on_role (the leader raises the level when it can). */
 void hf_operator_on_setting(struct hf_operator *o, struct hf_slice name, struct hf_slice value);
 void hf_operator_on_role(struct hf_operator *o, enum hf_role role);

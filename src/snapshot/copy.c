@@ -293,12 +293,12 @@ static void delete_unused(struct hf_snapshots *s)
     }
 }
 
-static struct copy *recent_copy(struct hf_snapshots *s)
+static struct copy *recent_copy(struct hf_snapshots *s, uint64_t at_least)
 {
     uint64_t now = hf_snapshots_now(s);
 
     for (struct copy *c = s->copies; c != NULL; c = c->next) {
-        if (c->is_ready && !c->is_suspect && now - c->ready_ms <= s->config.keep_ms)
+        if (c->is_ready && !c->is_suspect && now - c->ready_ms <= s->config.keep_ms && c->held.info.index >= at_least)
             return c;
     }
     return NULL;
@@ -307,7 +307,7 @@ static struct copy *recent_copy(struct hf_snapshots *s)
 /* Readers for those that asked for one. */
 static void serve_requests(struct hf_snapshots *s)
 {
-    struct copy *c = s->requests != NULL ? recent_copy(s) : NULL;
+    struct copy *c = s->requests != NULL ? recent_copy(s, s->requests->at_least) : NULL;
 
     while (c != NULL && s->requests != NULL) {
         struct hf_snapshot_request *req = s->requests;
@@ -322,7 +322,7 @@ static void serve_requests(struct hf_snapshots *s)
         r->next = s->readers;
         s->readers = r;
         req->cb(req, 0, r, NULL);
-        c = recent_copy(s);
+        c = s->requests != NULL ? recent_copy(s, s->requests->at_least) : NULL;
     }
 }
 

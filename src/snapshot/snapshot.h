@@ -96,7 +96,8 @@ struct hf_snapshot_reader;
 struct hf_snapshot_request {
     void *data;
     void (*cb)(struct hf_snapshot_request *req, int rc, struct hf_snapshot_reader *reader, const char *why);
-    void *impl; /* private */
+    uint64_t at_least; /* the copy is of this index or a later one; the live database must have committed it */
+    void *impl;        /* private */
 };
 void hf_snapshots_copy(struct hf_snapshots *s, struct hf_snapshot_request *req);
 const struct hf_snapshot_info *hf_snapshot_reader_info(const struct hf_snapshot_reader *r);

@@ -34,6 +34,21 @@ uint32_t hf_consensus_members_level(const struct hf_consensus *c)
     return members_level;
 }
 
+static uint64_t applied_index;
+static unsigned n_commits;
+
+uint64_t hf_state_applied_index(const struct hf_state *st)
+{
+    (void)st;
+    return applied_index;
+}
+
+void hf_state_commit(struct hf_state *st)
+{
+    (void)st;
+    n_commits++;
+}
+
 uint32_t hf_state_level(const struct hf_state *st)
 {
     (void)st;
@@ -271,6 +286,8 @@ static void begin_with(const struct hf_settings_ops *s)
     config = (struct hf_operator_config){.backups_max = 2, .backup_idle_ms = 1000, .backup_chunk_max = 50};
     ck_assert_int_eq(hf_operator_open(&te.env, &config, &consensus, NULL, &state, NULL, s, stats, &o), 0);
     ops = hf_operator_ops(o);
+    applied_index = 0;
+    n_commits = 0;
     for (int i = 0; i < 8; i++)
         fresh(&rq[i]);
 }
@@ -430,6 +447,26 @@ START_TEST(test_backup_is_read_and_ended)
     done(&rq[0], "ERR there is no such backup");
     ops->backup_read(ops->data, fresh(&rq[0]), id, 0, 1);
     done(&rq[0], "ERR there is no such backup");
+    end();
+}
+END_TEST
+
+/* What was applied when it was asked for is in it: the state commits first, and an older copy will not do. */
+START_TEST(test_backup_waits_for_the_commit)
+{
+    begin();
+    applied_index = 70;
+    hf_operator_on_durable(o, 60);
+    ops->backup_start(ops->data, fresh(&rq[0]));
+    ck_assert_uint_eq(n_commits, 1);
+    ck_assert_uint_eq(n_copies, 0);
+    hf_operator_on_durable(o, 69);
+    ck_assert_uint_eq(n_copies, 0);
+    hf_operator_on_durable(o, 70);
+    ck_assert_uint_eq(n_copies, 1);
+    ck_assert_uint_eq(copies[0]->at_least, 70);
+    give_copy(0);
+    ck_assert_int_eq(rq[0].calls, 1);
     end();
 }
 END_TEST
@@ -709,6 +746,7 @@ int main(void)
     tcase_add_test(t, test_close_answers_everybody);
     tcase_add_test(t, test_backup_is_read_and_ended);
     tcase_add_test(t, test_backup_limits);
+    tcase_add_test(t, test_backup_waits_for_the_commit);
     tcase_add_test(t, test_backup_is_read_by_one_at_a_time);
     tcase_add_test(t, test_idle_backup_is_closed);
     tcase_add_test(t, test_local_settings);
