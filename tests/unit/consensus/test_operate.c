@@ -656,6 +656,7 @@ START_TEST(test_changes_from_any_member)
     ck_assert_int_ne(ask(&g, f, HF_MEMBER_REMOVE, "77", "", &a), 0);
     ck_assert_msg(strstr(a.text, "no member called 77") != NULL, "%s", a.text);
     ck_assert_int_eq(ask(&g, f, HF_MEMBER_REMOVE, id, "", &a), 0);
+    ck_assert_msg(strncmp(a.text, "OK ", 3) == 0, "it says what was done, not \"%s\"", a.text);
     run(&g, 3000);
     ck_assert(g.m[(l + 2) % LISTED].is_removed);
     stop(&g, (l + 2) % LISTED, false);
@@ -689,6 +690,46 @@ START_TEST(test_removed_leader_hands_over)
 END_TEST
 
 /* A member that is down when it is removed hears of it when it comes back, and ids are never used again. */
+/* Whoever was away, or joins and replays the log, meets a leader that the old part of the log does not know. */
+START_TEST(test_leader_that_the_log_does_not_tell_of_yet)
+{
+    struct group g;
+    struct asked a;
+    unsigned away;
+    bool removes = _i % 4 >= 2;
+
+    group_open(&g, (uint64_t)_i + 1200);
+    away = (leader(&g, 5000)->number + 1) % LISTED;
+    write_some(&g, 20);
+    stop(&g, away, _i % 2);
+    start(&g, 3, "n1:1,n2:1,n3:1");
+    ck_assert(wait_role(&g, 4, "voter", 30000));
+    run(&g, 500);
+    ck_assert_msg(ask(&g, 3, HF_MEMBER_TRANSFER, "4", "", &a) == 0, "%s", a.text);
+    ck_assert_uint_eq(leader(&g, 5000)->number, 3);
+    if (removes) { /* and one of those that it knows is gone */
+        char id[24];
+        unsigned other = 0;
+
+        while (other == away)
+            other++;
+        start(&g, 4, "n4:1");
+        ck_assert(wait_role(&g, 5, "voter", 30000));
+        run(&g, 500);
+        snprintf(id, sizeof id, "%u", other + 1);
+        ck_assert_msg(ask(&g, 3, HF_MEMBER_REMOVE, id, "", &a) == 0, "%s", a.text);
+    }
+    write_some(&g, _i % 3 == 2 ? 1200 : 30);
+    start(&g, away, NULL);
+    run(&g, 3000);
+    start(&g, 5, "n4:1");
+    ck_assert(wait_role(&g, removes ? 6 : 5, "voter", 30000));
+    write_some(&g, 20);
+    check_equal(&g);
+    group_close(&g);
+}
+END_TEST
+
 START_TEST(test_removed_while_down)
 {
     struct group g;
@@ -874,6 +915,7 @@ Suite *operate_suite(void)
     tcase_add_loop_test(t, test_changes_from_any_member, 0, 5);
     tcase_add_loop_test(t, test_removed_leader_hands_over, 0, 4);
     tcase_add_loop_test(t, test_removed_while_down, 0, 4);
+    tcase_add_loop_test(t, test_leader_that_the_log_does_not_tell_of_yet, 0, 12);
     tcase_add_test(t, test_unsafe_changes_are_refused);
     tcase_add_loop_test(t, test_replacing_a_dead_member, 0, 4);
     tcase_add_test(t, test_member_moves_to_another_address);
