@@ -13,6 +13,7 @@ int main(void)
     srunner_add_suite(runner, offline_suite());
     srunner_add_suite(runner, rules_suite());
     srunner_add_suite(runner, operate_suite());
+    srunner_add_suite(runner, review_suite());
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);

@@ -9,6 +9,7 @@ Suite *identity_suite(void);
 Suite *member_suite(void);
 Suite *offline_suite(void);
 Suite *operate_suite(void);
+Suite *review_suite(void);
 Suite *rules_suite(void);
 
 #endif
