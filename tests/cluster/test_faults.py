@@ -223,29 +223,5 @@ def test_journal_is_cut_and_a_restart_still_fits():
         c.same_digest()
 
 
-def test_follower_that_is_too_far_behind_says_what_it_needs():
-    small = ["--journal-segment-bytes", "1mb", "--journal-retain-bytes", "1mb", "--snapshot-journal-bytes", "1mb",
-             "--journal-max-bytes", "4mb"]
-    with Cluster(3, extra=small) as c:
-        behind = next(n for n in c.nodes if n is not c.leader())
-        behind.kill()
-        conn = c.leader().conn()
-        first = int(c.leader().info()["raft_last_index"])
-
-        def journals_are_cut():
-            for i in range(50):
-                conn.send("SET", f"k{i}", os.urandom(20000))
-            for _ in range(50):
-                assert conn.read() == "OK"
-            return all(int(n.info()["raft_first_index"]) > first + 1 for n in c.up())
-        wait_for("the journal to be cut beyond the dead follower", journals_are_cut, 120)
-        behind.start()
-        wait_for("the follower to say that it needs a copy",
-                 lambda: "needs a copy of the state" in behind.http("/readyz")[1])
-        assert behind.http("/readyz")[0] == 503
-        assert "too far behind" in behind.log_text()
-        assert c.leader(among=[n for n in c.nodes if n is not behind]).call("SET", "still", "served") == "OK"
-
-
 if __name__ == "__main__":
     run_tests([v for k, v in sorted(globals().items()) if k.startswith("test_")])

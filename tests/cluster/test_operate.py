@@ -16,6 +16,7 @@ import time
 from harness import (CLEAN, HOLDFASTD, Cluster, Remote, ReplyError, at, free_ports, run_tests, same_digest, tool,
                      wait_for)
 from load import Load
+from test_linear import Relays
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LONG = bool(os.environ.get("HOLDFAST_LONG")) or "--long" in sys.argv
@@ -173,7 +174,7 @@ def test_state_travels_while_everything_breaks():
     well, and nothing else suffers."""
     slow = ["--transfer-rate", "4mb"]
     with Cluster(3, extra=SMALL + slow) as c, Load(c.nodes, rate=200) as load:
-        fill(c.leader(), 300, 100000)
+        fill(c.leader(), 150, 100000)
         for trouble in ("pause", "kill source", "kill target", "transfer"):
             load.wait(50)
             behind = c.followers()[0]
@@ -204,6 +205,33 @@ def test_state_travels_while_everything_breaks():
                      90)
             load.wait(50)
             c.same_digest()
+        finish(c, load)
+
+
+def test_broken_stream_goes_on_where_it_stood():
+    c = Cluster(3, extra=SMALL + ["--transfer-rate", "4mb"])
+    relays = Relays(c)
+    c.peers = relays.peers
+    with c, Load(c.nodes, rate=100) as load:
+        fill(c.leader(), 150, 100000)
+        load.wait(50)
+        behind = c.followers()[0]
+        behind.kill()
+        cut_journals(c)
+        before = generation(behind)
+        behind.start()
+        wait_for("some of the copy to be there",
+                 lambda: any(int(r["done_bytes"]) > 4 << 20 for r in copies(behind).values()))
+        source = c.leader()
+        said = source.log_size()
+        relays.broken = {(source.number, behind.number), (behind.number, source.number)}
+        wait_for("the streams to break", lambda: "transfer broken off" in source.log_since(said))
+        relays.heal()
+        wait_for("the copy to be installed", lambda: behind.is_ready() and generation(behind) > before)
+        starts = [int(n) for n in re.findall(rf"snapshot: sending .*member={behind.number} .*from=(\d+)",
+                                             source.log_since(said))]
+        assert starts and max(starts) > 4 << 20, f"it began again at {starts}"
+        load.wait(50)
         finish(c, load)
 
 
