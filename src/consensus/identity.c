@@ -6,7 +6,8 @@
  *   u32  magic 0x44494648 ("HFID")
  *   u16  version (1 or 2)
  *   u16  flags: bit 0 = formed; version 2 also: bit 1 = joining, bit 2 = wants a vote, bit 3 = removed,
- *                             bits 4 and 5 = an offline command that did not finish (enum hf_unfinished); others 0
+ *                             bits 4 and 5 = an offline command that did not finish (enum hf_unfinished),
+ *                             bit 6 = the cluster's feature level is 2 or above; others 0
  *   u64  node id                not 0, except while joining
  *   u64  store id               not 0; random, made once for this directory (R19)
  *   16   cluster id             all zero = not known yet (joining)
@@ -48,6 +49,7 @@
 #define FLAG_WANTS_VOTE    4u
 #define FLAG_REMOVED       8u
 #define FLAG_UNFINISHED    0x30u
+#define FLAG_LEVEL_2       0x40u
 #define UNFINISHED_SHIFT   4
 #define FLAG_PENDING       1u
 #define NAME_BYTES         (1 + HF_MEMBER_NAME_BYTES)
@@ -423,12 +425,13 @@ static bool read_identity(struct hf_reader *in, uint16_t version, uint16_t flags
     uint16_t known = FLAG_FORMED;
 
     if (version >= 2)
-        known |= FLAG_JOINING | FLAG_WANTS_VOTE | FLAG_REMOVED | FLAG_UNFINISHED;
+        known |= FLAG_JOINING | FLAG_WANTS_VOTE | FLAG_REMOVED | FLAG_UNFINISHED | FLAG_LEVEL_2;
     memset(id, 0, sizeof(*id));
     id->is_formed = (flags & FLAG_FORMED) != 0;
     id->is_joining = (flags & FLAG_JOINING) != 0;
     id->wants_vote = (flags & FLAG_WANTS_VOTE) != 0;
     id->is_removed = (flags & FLAG_REMOVED) != 0;
+    id->is_level_2 = (flags & FLAG_LEVEL_2) != 0;
     id->unfinished = (enum hf_unfinished)((flags & FLAG_UNFINISHED) >> UNFINISHED_SHIFT);
     id->node_id = hf_read_u64(in);
     id->store_id = hf_read_u64(in);
@@ -500,7 +503,7 @@ int hf_identity_load(struct hf_fs *fs, const char *dir, struct hf_identity *out,
 static uint16_t version_for(const struct hf_identity *id)
 {
     if (id->is_joining || id->wants_vote || id->is_removed || id->name[0] != '\0' || id->replaces[0] != '\0' ||
-        id->unfinished != HF_UNFINISHED_NONE)
+        id->is_level_2 || id->unfinished != HF_UNFINISHED_NONE)
         return 2;
     for (uint32_t i = 0; i < id->n_members; i++) {
         if (id->members[i].name[0] != '\0')
@@ -521,6 +524,7 @@ int hf_identity_save(struct hf_fs *fs, const char *dir, const struct hf_identity
     flags |= id->is_joining ? FLAG_JOINING : 0;
     flags |= id->wants_vote ? FLAG_WANTS_VOTE : 0;
     flags |= id->is_removed ? FLAG_REMOVED : 0;
+    flags |= id->is_level_2 ? FLAG_LEVEL_2 : 0;
     flags |= (uint16_t)((unsigned)id->unfinished << UNFINISHED_SHIFT);
     hf_buf_put_u32(&b, IDENTITY_MAGIC);
     hf_buf_put_u16(&b, version);

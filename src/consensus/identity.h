@@ -43,6 +43,7 @@ struct hf_identity {
     char name[HF_MEMBER_NAME_BYTES + 1]; /* of this node; "" = the id in digits */
     bool is_joining; /* no member yet: node_id is 0 until a leader gave one; cluster id 0 until it was told */
     bool wants_vote; /* joined to become a voter and is not one yet */
+    bool is_level_2; /* the cluster's feature level is 2 or above: the first release must not start here (R26) */
     bool is_removed; /* was a member and is none any more: must not start again */
     char replaces[HF_MEMBER_NAME_BYTES + 1]; /* joining in the place of this member (name or id), "" = of nobody */
     enum hf_unfinished unfinished;

@@ -201,6 +201,8 @@ static void finish(struct hf_consensus *c, int code, const char *text, uint64_t 
 {
     struct hf_operation_state op = c->operation;
 
+    if (text == c->operation.text)
+        text = op.text;
     memset(&c->operation, 0, sizeof c->operation);
     if (code != CODE_NOT_LEADER)
         HF_LOG_INFO("consensus", "membership", "result=\"%s\"", text);
@@ -211,6 +213,15 @@ static void finish(struct hf_consensus *c, int code, const char *text, uint64_t 
     else if (op.own)
         answer_own(c, op.own, code, text, node_id);
     c->env->post(c->env, &c->request_task);
+}
+
+static bool is_possible(const struct hf_consensus *c, const struct edit *edit, char *why, size_t why_size)
+{
+    struct raft_configuration next;
+    bool is = compose(c, edit, &next) == 0 && keeps_quorum(c, &next, why, why_size);
+
+    raft_configuration_close(&next);
+    return is;
 }
 
 /* Submits the edited configuration; the operation then waits for its commit. False: refused, with the text. */
@@ -342,7 +353,10 @@ static void advance(struct hf_consensus *c)
     if ((op->op == HF_MEMBER_REMOVE || op->op == HF_MEMBER_DEMOTE || (op->op == HF_MEMBER_REPLACE && op->step == 0)) &&
         edit.id == c->config.node_id && c->raft.state == RAFT_LEADER && hf_consensus_voters(c) > 1) {
         op->index = 0;
-        hf_consensus_transfer(c, 0, TRANSFER_TIMEOUT_MS, on_stepped_aside, c);
+        if (!is_possible(c, &edit, text, sizeof text)) /* before leadership is given away for nothing */
+            finish(c, CODE_REFUSED, text, 0);
+        else
+            hf_consensus_transfer(c, 0, TRANSFER_TIMEOUT_MS, on_stepped_aside, c);
         return;
     }
     if (!submit_edit(c, &edit, text, sizeof text))
@@ -909,7 +923,13 @@ uint32_t hf_consensus_members_level(const struct hf_consensus *c)
     return c->raft.configuration.n == 0 ? 0 : lowest;
 }
 
+/* Written down first: a release that does not know the level must find a directory that it refuses. */
 void hf_consensus_set_level(struct hf_consensus *c, uint32_t level)
 {
+    if (level >= 2 && !c->identity.is_level_2) {
+        c->identity.is_level_2 = true;
+        if (hf_consensus_save_identity(c) < 0)
+            return;
+    }
     c->level = level;
 }

@@ -379,8 +379,8 @@ static void keep_configuration(const struct hf_consensus *c, const struct hf_log
     kept->index = c->raft.configuration_uncommitted_index;
     raft_configuration_init(&kept->conf);
     for (unsigned i = 0; i < from->n; i++) {
-        int rv = raft_configuration_add(&kept->conf, from->servers[i].id, from->servers[i].address,
-                                        from->servers[i].role);
+        int rv =
+            raft_configuration_add(&kept->conf, from->servers[i].id, from->servers[i].address, from->servers[i].role);
         HF_ASSERT(rv == 0); /* it is a copy of what was accepted */
     }
 }

@@ -28,6 +28,8 @@
 #define HF_HTTP_PATIENCE_MS 2000u
 /* While a node joins: how often it is looked whether it has an id. */
 #define HF_NAME_LOOK_MS 100u
+/* A node that was removed serves on for a moment: who asked it for that gets its answer. */
+#define HF_REMOVED_STOP_MS 100u
 /* A clean stop takes at most this long before the process gives up waiting for clients and peers. */
 #define HF_STOP_MS 10000u
 /* Exit codes (sysexits.h): wrong settings; the node cannot go on. */
@@ -45,7 +47,7 @@ struct server {
     struct hf_settings_ops settings_ops;
     struct hf_admin_ops admin_ops;
     struct hf_node_status *last_status; /* lent to LOCAL commands until the next call */
-    struct hf_timer stop_timer, name_timer;
+    struct hf_timer stop_timer, name_timer, removed_timer;
     uint64_t started_ms;
     bool is_stopping, is_net_closed;
     int exit_code;
@@ -438,6 +440,11 @@ static void on_signal(void *data, int signum)
     begin_stop(data, signum == SIGTERM ? "SIGTERM" : "SIGINT");
 }
 
+static void on_removed_timer(struct hf_timer *timer)
+{
+    begin_stop(timer->data, "removed from the cluster");
+}
+
 /* Nothing is wrong with this node; it is just not wanted any more. */
 static void on_node_removed(void *data, const char *why)
 {
@@ -447,7 +454,9 @@ static void on_node_removed(void *data, const char *why)
         return;
     fprintf(stderr, "holdfastd: %s\n", why);
     fflush(stderr);
-    begin_stop(s, "removed from the cluster");
+    s->removed_timer.data = s;
+    s->removed_timer.cb = on_removed_timer;
+    s->env->timer_start(s->env, &s->removed_timer, HF_REMOVED_STOP_MS);
 }
 
 /* The node cannot go on: nothing more may be answered from memory that is not on disk. The journal has all that
