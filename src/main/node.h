@@ -23,6 +23,7 @@ struct hf_node_config {
     struct hf_resp_limits limits; /* of proxied commands */
     uint64_t free_bytes_min;      /* below this much free disk, writes that grow the state are refused */
     uint64_t snapshot_rate;       /* bytes a second that copies of the state are sent with at most, 0 = unlimited */
+    uint64_t snapshot_chunk_bytes, snapshot_window_bytes; /* of copies on their way, 0 = default */
     struct hf_operator_config operate;
     const struct hf_settings_ops *settings; /* how CONFIG SET takes effect; borrowed. NULL: it is refused */
     /* A self-contained hf_malloc'ed snapshot for INFO and the like; the reader frees it. May be NULL. */

@@ -21,6 +21,7 @@ struct hf_executor {
     struct hf_sim_node *node;
     struct hf_job *head, **tail;
     bool is_scheduled, has_run_head, is_closed;
+    char name[24];
 };
 
 struct hf_listener {
@@ -61,6 +62,8 @@ struct hf_sim_node {
     struct event *deferred, **deferred_tail;
     int64_t wall_offset_ms;
     bool is_paused, is_dead;
+    char hung[24]; /* the executor whose jobs do not end before hung_until_us */
+    uint64_t hung_until_us;
 };
 
 struct hf_sim_world {
@@ -217,6 +220,11 @@ static void drain_tasks(struct hf_sim_node *n)
 
 static void executor_schedule(struct hf_executor *ex);
 
+static bool is_hung(const struct hf_executor *ex)
+{
+    return ex->node->hung_until_us > ex->node->world->now_us && strcmp(ex->name, ex->node->hung) == 0;
+}
+
 static void executor_finish_head(struct hf_executor *ex)
 {
     struct hf_job *job = ex->head;
@@ -239,7 +247,7 @@ static void on_job(void *arg)
         hf_free(ex);
         return;
     }
-    if (ex->head)
+    if (ex->head && !is_hung(ex))
         executor_finish_head(ex);
     executor_schedule(ex);
 }
@@ -254,6 +262,8 @@ static void executor_schedule(struct hf_executor *ex)
     us = between(w, w->rules.job_min_us, w->rules.job_max_us);
     if (w->rules.slow_job_per_mille > 0 && hf_prng_below(&w->prng, 1000) < w->rules.slow_job_per_mille)
         us = w->rules.slow_job_us;
+    if (is_hung(ex) && us < ex->node->hung_until_us - w->now_us)
+        us = ex->node->hung_until_us - w->now_us;
     ex->is_scheduled = true;
     schedule(ex->node, w->now_us + us, on_job, ex);
 }
@@ -263,7 +273,7 @@ static int env_executor_open(struct hf_env *env, const char *name, struct hf_exe
     struct hf_sim_node *n = self(env);
     struct hf_executor *ex = hf_calloc(1, sizeof *ex);
 
-    (void)name;
+    snprintf(ex->name, sizeof ex->name, "%s", name);
     ex->node = n;
     ex->tail = &ex->head;
     ex->next = n->executors;
@@ -829,6 +839,12 @@ void hf_sim_node_resume(struct hf_sim_node *n)
 {
     n->is_paused = false;
     run_deferred(n);
+}
+
+void hf_sim_node_hang(struct hf_sim_node *n, const char *executor, uint64_t until_ms)
+{
+    snprintf(n->hung, sizeof n->hung, "%s", executor);
+    n->hung_until_us = until_ms * 1000;
 }
 
 void hf_sim_node_set_wall_offset(struct hf_sim_node *n, int64_t offset_ms)

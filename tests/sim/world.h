@@ -46,6 +46,8 @@ struct hf_sim_disk *hf_sim_node_take_fs(struct hf_sim_node *n);
 
 void hf_sim_node_pause(struct hf_sim_node *n);
 void hf_sim_node_resume(struct hf_sim_node *n);
+/* A disk that hangs: no job of the executors of this name ends before then. */
+void hf_sim_node_hang(struct hf_sim_node *n, const char *executor, uint64_t until_ms);
 void hf_sim_node_set_wall_offset(struct hf_sim_node *n, int64_t offset_ms);
 
 /* Directed: nothing sent from `a` reaches `b`. Heals deliver what was held back on streams that still live. */
