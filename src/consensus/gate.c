@@ -68,6 +68,8 @@ static uint64_t quorum_sequence(const struct hf_consensus *c)
 
         if (s->role != RAFT_VOTER)
             continue;
+        if (n == HF_MEMBERS_MAX)
+            return 0; /* nobody composes such a configuration */
         if (s->id == c->config.node_id) {
             a = c->ping_sequence;
         } else {

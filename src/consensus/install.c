@@ -92,7 +92,7 @@ bool hf_consensus_may_receive(const struct hf_consensus *c, uint64_t member, uin
         snprintf(why, why_size, "node %" PRIu64 " is not ready", c->config.node_id);
     else if (!hf_consensus_knows(c, member))
         snprintf(why, why_size, "node %" PRIu64 " does not know member %" PRIu64, c->config.node_id, member);
-    else if (c->install.is_active)
+    else if (c->install.is_active || c->raft.snapshot.installing) /* the latter first, while a new term is stored */
         snprintf(why, why_size, "node %" PRIu64 " installs a copy already", c->config.node_id);
     else if (index <= c->commit_index || term == 0)
         snprintf(why, why_size, "node %" PRIu64 " has committed up to %" PRIu64 " already", c->config.node_id,

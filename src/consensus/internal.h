@@ -184,7 +184,7 @@ struct hf_consensus {
     uint64_t own_term_index;         /* first entry of our own term as leader, 0 = none yet */
     uint64_t timeout_now_term;       /* term of the last accepted TimeoutNow (R8) */
 
-    struct hf_other others[HF_MEMBERS_MAX * 2]; /* id 0: a free place */
+    struct hf_other others[HF_MEMBERS_MAX * 3]; /* of old and new configurations; id 0: a free place */
     uint32_t n_others;
 
     /* read gate */

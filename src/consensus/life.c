@@ -527,6 +527,14 @@ void hf_consensus_close(struct hf_consensus *c)
         c->env->executor_close(c->env, c->meta_executor);
     if (c->journal)
         hf_journal_close(c->journal);
+    if (c->is_raft_open && c->is_held) { /* what the update that waits holds */
+        if (c->update.flags & RAFT_UPDATE_ENTRIES)
+            raft_free(c->update.entries.batch[0].batch);
+        if (c->update.flags & RAFT_UPDATE_SNAPSHOT) {
+            raft_configuration_close(&c->update.snapshot.metadata.configuration);
+            raft_free(c->update.snapshot.chunk.base);
+        }
+    }
     hf_consensus_drop_step(c);
     while ((d = c->deferred_head) != NULL) {
         c->deferred_head = d->next;
