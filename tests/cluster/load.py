@@ -17,6 +17,7 @@ stall is seen by all the commands that it delayed. Times are time.monotonic(), w
 import argparse
 import array
 import bisect
+import contextlib
 import errno
 import heapq
 import multiprocessing
@@ -193,7 +194,7 @@ class Engine:
         self.period = load.clients / load.rate if load.rate else 0.0
         self.clients = [Client(i, i % len(load.nodes)) for i in range(load.clients)]
         self.usable = list(range(len(load.nodes)))
-        self.stopping = False
+        self.stopping = self.holding = False
         now = time.monotonic()
         for c in self.clients:
             c.due = now + self.period * c.number / load.clients
@@ -217,6 +218,9 @@ class Engine:
                 c = self.clients[heapq.heappop(self.ready)[1]]
                 if c.sock is None:
                     self.connect(c, now)
+                elif self.holding:
+                    c.due = now + 0.01
+                    heapq.heappush(self.ready, (c.due, c.number))
                 elif not self.stopping:
                     self.send(c, now)
             if now - swept > 0.1:
@@ -251,6 +255,8 @@ class Engine:
         what, *args = self.control.recv()
         if what == "stop":
             self.stopping = True
+        elif what == "hold":
+            self.holding = args[0]
         elif what == "rate":
             self.period = len(self.clients) / args[0] if args[0] else 0.0
             now = time.monotonic()
@@ -480,6 +486,13 @@ class Load:
 
     def set_rate(self, rate):
         self.control.send(("rate", rate))
+
+    @contextlib.contextmanager
+    def held(self):
+        """Nothing new is sent meanwhile."""
+        self.control.send(("hold", True))
+        yield
+        self.control.send(("hold", False))
 
     def wait(self, n, patience=60.0):
         """Until n more writes were answered."""

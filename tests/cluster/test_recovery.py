@@ -185,7 +185,8 @@ def test_damaged_and_wiped_nodes_are_repaired_from_their_peers():
             assert old not in {m["id"] for m in c.leader().members().values()}
             assert len(c.leader().members()) == 3
             load.wait(50)
-            c.same_digest()
+            with load.held():
+                c.same_digest()
             print(f"     {damage.__name__ if damage else 'wiped'}: {name} is {row['id']} now, was {old}")
         finish(c, load)
         # Restarted as ever.
@@ -402,7 +403,8 @@ def test_death_while_a_state_is_installed():
             wait_for(f"the new state after death at {point}", lambda: generation(node) > before)
             one_database(node)
             load.wait(30)
-            c.same_digest()
+            with load.held():
+                c.same_digest()
         finish(c, load)
 
 
@@ -485,7 +487,8 @@ def test_death_while_members_change():
             done(c.leader(), "HF.MEMBER", change, "extra")  # done already, or not at all
             assert role(c, "extra") == wanted and survivors
             load.wait(30)
-            c.same_digest()
+            with load.held():
+                c.same_digest()
         # A node that joins.
         for i, point in enumerate(("join-told", "identity-saved")):
             node = c.add(f"new{i}", start=False)
