@@ -31,6 +31,15 @@ static bool is_away(const struct hf_consensus *c, const struct hf_other *o)
     return hf_peers_silence_ms(c->peers, o->id) > HF_AWAY_MS;
 }
 
+/* The oldest copy that will do: our log goes on behind it. Markers that are taken while a copy is on its way do not make
+ * it too old, as long as the journal is kept for it (R17). */
+static uint64_t oldest_copy(const struct hf_consensus *c)
+{
+    uint64_t snapshot = c->raft.trail.snapshot.index, first = c->raft.trail.offset + 1;
+
+    return first < snapshot ? first : snapshot;
+}
+
 /* The core asks for it again and again (install_snapshot_timeout), which keeps the owner informed. */
 void hf_consensus_note_behind(struct hf_consensus *c, struct hf_other *o)
 {
@@ -42,7 +51,15 @@ void hf_consensus_note_behind(struct hf_consensus *c, struct hf_other *o)
         return;
     o->needs_copy = true;
     if (o->level >= HF_LEVEL_COPIES && c->events.on_behind && !c->is_closing)
-        c->events.on_behind(c->events.data, o->id, c->raft.trail.snapshot.index);
+        c->events.on_behind(c->events.data, o->id, oldest_copy(c));
+}
+
+/* Will it do without a copy, also when nothing is kept for one any more (R17)? The first half is the core's own rule:
+ * the journal may hold a little more than the core knows of. */
+static bool has_caught_up(const struct hf_consensus *c, uint64_t match)
+{
+    return (match > c->raft.trail.offset || match == c->raft.trail.snapshot.index) &&
+           match >= hf_journal_first_within(c->journal, c->config.journal_max_bytes);
 }
 
 /* Members that have caught up, went away, or are none any more, need no copy; and nobody gets one from a node that
@@ -57,8 +74,8 @@ void hf_consensus_check_behind(struct hf_consensus *c)
         if (!o->needs_copy)
             continue;
         if (hf_consensus_is_leader(c) && !is_away(c, o) && raft_match_index(&c->raft, o->id, &match) == 0 &&
-            match <= c->raft.trail.offset && match != c->raft.trail.snapshot.index)
-            continue; /* the core's own rule: the journal may keep a little more than the core knows of */
+            !has_caught_up(c, match))
+            continue;
         o->needs_copy = false;
         if (c->events.on_caught_up && !c->is_closing)
             c->events.on_caught_up(c->events.data, o->id);

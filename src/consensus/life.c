@@ -72,6 +72,9 @@ int hf_consensus_begin_raft(struct hf_consensus *c, char *why, size_t why_size)
     raft_seed(&c->raft, (unsigned)hf_prng_next(&c->prng));
     raft_set_pre_vote(&c->raft, true);
     raft_set_max_inflight_entries(&c->raft, HF_INFLIGHT_ENTRIES_MAX);
+    /* It asks for nothing more than a look at how far a member is: the copy goes its own way, and may be older than the
+     * last marker, of which the core waits to hear. */
+    raft_set_install_snapshot_timeout(&c->raft, HF_STATUS_INTERVAL_MS);
     raft_set_heartbeat_timeout(&c->raft, c->config.heartbeat_ms);
     raft_set_election_timeout(&c->raft, c->config.election_timeout_ms);
 

@@ -26,6 +26,10 @@ struct member {
     uint64_t index, hash; /* the state, which lasts as it was at the last stop */
     uint64_t durable_index, durable_hash;
     bool has_failed, is_removed, is_paused;
+    uint64_t term, configuration_index; /* of the state */
+    uint8_t configuration[1024];
+    uint32_t configuration_len;
+    uint64_t behind, at_least; /* as leader: which member needs a copy, of which index or later */
     char why[512];
 };
 
@@ -33,6 +37,7 @@ struct group {
     struct hf_sim_world *w;
     struct member m[N];
     const char *listed;
+    bool has_small_journal;
     unsigned starts;
 };
 
@@ -42,10 +47,33 @@ static bool on_commit(void *data, struct hf_log_entry *e)
 
     ck_assert_uint_eq(e->index, m->index + 1);
     m->index = e->index;
+    m->term = e->term;
+    if (e->type == HF_ENTRY_CONFIGURATION) {
+        ck_assert_uint_le(e->len, sizeof m->configuration);
+        m->configuration_index = e->index;
+        m->configuration_len = e->len;
+        memcpy(m->configuration, e->data, e->len);
+    }
     m->hash ^= e->index * UINT64_C(0x9e3779b97f4a7c15) + (uint64_t)e->type;
     for (uint32_t i = 0; i < e->len; i++)
         m->hash = (m->hash ^ e->data[i]) * UINT64_C(0x100000001b3);
     return !m->is_paused;
+}
+
+static void on_behind(void *data, uint64_t member, uint64_t at_least)
+{
+    struct member *m = data;
+
+    m->behind = member;
+    m->at_least = at_least;
+}
+
+static void on_caught_up(void *data, uint64_t member)
+{
+    struct member *m = data;
+
+    if (member == 0 || member == m->behind)
+        m->behind = 0;
 }
 
 static void on_failed(void *data, int err, const char *why)
@@ -67,8 +95,12 @@ static void on_removed(void *data, const char *why)
 static void start(struct group *g, unsigned i, const char *join, bool is_learner)
 {
     struct member *m = &g->m[i];
-    struct hf_consensus_events events = {
-        .data = m, .on_commit = on_commit, .on_removed = on_removed, .on_failed = on_failed};
+    struct hf_consensus_events events = {.data = m,
+                                         .on_commit = on_commit,
+                                         .on_behind = on_behind,
+                                         .on_caught_up = on_caught_up,
+                                         .on_removed = on_removed,
+                                         .on_failed = on_failed};
     char dir[16], address[16], name[16];
     struct hf_consensus_config config = {.node_id = join ? 0 : i + 1,
                                          .members = join ? "" : g->listed,
@@ -88,6 +120,12 @@ static void start(struct group *g, unsigned i, const char *join, bool is_learner
                                          .snapshot_journal_bytes = 1u << 20};
     int rc;
 
+    if (g->has_small_journal) {
+        config.journal_segment_bytes = config.journal_retain_bytes = 16u << 10;
+        config.journal_tail_bytes = 4096;
+        config.journal_max_bytes = 32u << 10;
+        config.snapshot_journal_bytes = 8u << 10;
+    }
     m->group = g;
     m->number = i;
     m->fake = hf_sim_node_new(g->w, i);
@@ -96,6 +134,7 @@ static void start(struct group *g, unsigned i, const char *join, bool is_learner
     m->disk = NULL;
     m->index = m->durable_index;
     m->hash = m->durable_hash;
+    m->behind = m->at_least = 0;
     m->has_failed = m->is_removed = m->is_paused = false;
     m->stats = hf_stats_new();
     snprintf(dir, sizeof dir, "/n%u", i + 1);
@@ -134,10 +173,13 @@ static void stop(struct group *g, unsigned i, bool is_crash)
 
 static void group_open(struct group *g, uint64_t seed, const char *listed, unsigned n)
 {
+    bool has_small_journal = g->has_small_journal;
+
     memset(g, 0, sizeof *g);
     hf_log_silence(true);
     g->w = hf_sim_world_new(seed);
     g->listed = listed;
+    g->has_small_journal = has_small_journal;
     for (unsigned i = 0; i < n; i++)
         start(g, i, NULL, false);
 }
@@ -278,7 +320,7 @@ static void cut_off(struct group *g, unsigned a, unsigned but)
 /* The sole voter loses an entry that a learner has stored, and writes another in its place: not of the same term. */
 START_TEST(test_sole_voter_comes_back_in_a_new_term)
 {
-    struct group g;
+    struct group g = {0};
     struct hf_sim_rules *rules, usual;
     uint64_t term;
 
@@ -312,7 +354,7 @@ END_TEST
 /* A follower that delivers late holds two changes; the second is taken back: it goes back to the first. */
 START_TEST(test_second_change_is_taken_back)
 {
-    struct group g;
+    struct group g = {0};
     struct member *l, *f, *next;
     struct asked a;
     unsigned k = 0;
@@ -356,7 +398,7 @@ END_TEST
 /* A member that was away knows the place only, not yet who took it: it must not send that one away for ever. */
 START_TEST(test_place_was_taken_meanwhile)
 {
-    struct group g;
+    struct group g = {0};
     unsigned away;
 
     group_open(&g, (uint64_t)_i + 40, "1=n1:1,2=n2:1,3=n3:1", 3);
@@ -383,7 +425,7 @@ END_TEST
 /* A leader that was cut off while it removed another hears that other one, which leads now. */
 START_TEST(test_removed_in_vain_leads)
 {
-    struct group g;
+    struct group g = {0};
     struct member *l, *removed;
     struct asked a;
     char id[8];
@@ -419,7 +461,7 @@ END_TEST
  * beginning of the log. */
 START_TEST(test_only_strangers_are_left)
 {
-    struct group g;
+    struct group g = {0};
     struct member *l;
 
     group_open(&g, (uint64_t)_i + 80, "1=n1:1,2=n2:1,3=n3:1", 3);
@@ -446,6 +488,61 @@ START_TEST(test_only_strangers_are_left)
 }
 END_TEST
 
+/* All states are durable as far as they go, again and again, while n entries are written. */
+static void write_and_commit(struct group *g, struct member *l, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        submit(l, (uint8_t)i);
+        run(g, 5);
+        for (unsigned k = 0; k < N && i % 20 == 19; k++) {
+            struct member *m = &g->m[k];
+
+            if (m->c)
+                hf_consensus_state_durable(m->c, m->index, m->term, m->configuration_index,
+                                           hf_slice(m->configuration, m->configuration_len));
+        }
+    }
+}
+
+/* R17: a copy on its way is not too old because of a new marker, as long as the log behind it is there. And nobody
+ * calls it off while the core still wants it. */
+START_TEST(test_markers_do_not_outdate_a_copy)
+{
+    struct group g = {.has_small_journal = true};
+    struct hf_consensus_status st;
+    struct member *l, *away;
+    uint64_t index, marker;
+
+    group_open(&g, (uint64_t)_i + 100, "1=n1:1,2=n2:1,3=n3:1", 3);
+    l = leader(&g, 5000);
+    away = &g.m[(l->number + 1) % 3];
+    write_and_commit(&g, l, 50);
+    stop(&g, away->number, false);
+    write_and_commit(&g, l, 1000);
+    start(&g, away->number, NULL, false);
+    for (unsigned t = 0; t < 500 && l->behind == 0; t++)
+        run(&g, 10);
+    ck_assert_uint_eq(l->behind, away->number + 1);
+    index = l->index; /* of the copy that is begun now */
+    ck_assert_uint_le(l->at_least, index);
+    hf_consensus_pin(l->c, index);
+    hf_consensus_status(l->c, &st);
+    marker = st.snapshot_index;
+    for (unsigned k = 0; k < 10; k++) {
+        write_and_commit(&g, l, 100);
+        run(&g, 5000); /* the core asks again after a while */
+        ck_assert_uint_eq(l->behind, away->number + 1);
+        ck_assert_uint_le(l->at_least, index);
+    }
+    hf_consensus_status(l->c, &st);
+    ck_assert_uint_gt(st.snapshot_index, index);
+    ck_assert_uint_gt(st.snapshot_index, marker);
+    for (unsigned i = 0; i < 3; i++) /* nobody carries copies here */
+        stop(&g, i, true);
+    group_close(&g);
+}
+END_TEST
+
 Suite *review_suite(void)
 {
     Suite *s = suite_create("review");
@@ -457,6 +554,7 @@ Suite *review_suite(void)
     tcase_add_loop_test(t, test_place_was_taken_meanwhile, 0, 4);
     tcase_add_loop_test(t, test_removed_in_vain_leads, 0, 6);
     tcase_add_loop_test(t, test_only_strangers_are_left, 0, 4);
+    tcase_add_loop_test(t, test_markers_do_not_outdate_a_copy, 0, 4);
     suite_add_tcase(s, t);
     return s;
 }
