@@ -85,6 +85,10 @@ bool hf_consensus_knows(const struct hf_consensus *c, uint64_t id)
     for (uint32_t i = 0; i < c->identity.n_members; i++)
         if (c->identity.members[i].id == id)
             return true;
+    /* Let in, and no log yet: the leader may be one that came after those that we were told of. */
+    for (uint32_t i = 0; i < c->n_others && c->identity.is_joining && c->config.node_id != 0; i++)
+        if (c->others[i].id == id && c->others[i].has_hello)
+            return true;
     return false;
 }
 

@@ -512,6 +512,8 @@ int hf_offline_recover(struct hf_env *env, const struct hf_offline_loop *loop, c
 /* Does the node want its vote back? A learner that was one on purpose stays one. */
 static bool wants_vote(const struct hf_offline_found *f)
 {
+    if (f->identity_rc == 0 && f->identity.is_removed)
+        return true; /* what is left of it in a configuration says nothing */
     if (f->identity_rc == 0 && (f->identity.is_joining || f->identity.wants_vote))
         return f->identity.wants_vote;
     for (unsigned i = 0; f->identity_rc == 0 && f->has_configuration && i < f->configuration.n; i++) {
