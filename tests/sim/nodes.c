@@ -204,8 +204,12 @@ bool hf_sim_rejoin(struct sim *s, struct node *n)
     struct hf_sim_node *fake = hf_sim_node_new(s->world, n->number);
     struct hf_sim_disk *survivor;
     char dir[32], join[256], why[512];
+    bool is_learner = false;
     int rc;
 
+    for (unsigned i = 0; i < n->view.n; i++)
+        is_learner |= n->view.members[i].id == n->id && !n->view.members[i].is_voter;
+    is_learner &= n->was_voter; /* somebody wanted it to be one */
     snprintf(dir, sizeof dir, "/n%u", n->number + 1);
     list_members(s, n, join, sizeof join);
     hf_sim_node_set_fs(fake, n->disk);
@@ -218,6 +222,7 @@ bool hf_sim_rejoin(struct sim *s, struct node *n)
     hf_sim_node_free(fake);
     n->disk = survivor;
     begin_life(s, n);
+    n->was_voter = is_learner;
     n->standing = STANDING_MEMBER;
     return rc == 0;
 }
