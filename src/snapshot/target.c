@@ -183,7 +183,8 @@ static void verify_run(struct hf_job *job)
     close_file(s);
     if (in->rc != 0)
         return;
-    in->rc = hf_store_verify(s->incoming_path, s->config.vfs, &found, on_verify_progress, in, in->why, sizeof(in->why));
+    in->rc = hf_store_verify_digest(s->incoming_path, s->config.vfs, &found, on_verify_progress, in, in->why,
+                                    sizeof(in->why));
     if (in->rc != 0)
         return;
     in->rc = compare_info(in, &found);

@@ -135,8 +135,9 @@ void hf_store_info_free(struct hf_store_info *info)
     (void)info;
 }
 
-int hf_store_verify(const char *path, const char *vfs, struct hf_store_info *info,
-                    bool (*progress)(void *data, uint64_t done, uint64_t total), void *data, char *why, size_t why_size)
+int hf_store_verify_digest(const char *path, const char *vfs, struct hf_store_info *info,
+                           bool (*progress)(void *data, uint64_t done, uint64_t total), void *data, char *why,
+                           size_t why_size)
 {
     (void)path;
     (void)vfs;

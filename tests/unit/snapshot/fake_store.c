@@ -173,8 +173,9 @@ void hf_store_copy_close(struct hf_store_copy *c)
     fake_store.copies_open--;
 }
 
-int hf_store_verify(const char *path, const char *vfs, struct hf_store_info *info,
-                    bool (*progress)(void *data, uint64_t done, uint64_t total), void *data, char *why, size_t why_size)
+int hf_store_verify_digest(const char *path, const char *vfs, struct hf_store_info *info,
+                           bool (*progress)(void *data, uint64_t done, uint64_t total), void *data, char *why,
+                           size_t why_size)
 {
     struct hf_fs *fs = fs_of(path);
     struct hf_file *f;

@@ -80,6 +80,14 @@ START_TEST(test_inspect_and_verify_leave_no_trace)
     check_info(&info);
     hf_store_info_free(&info);
     ck_assert_msg(hf_store_verify(path_of("a.db"), NULL, &info, note_progress, &w, why, sizeof why) == 0, "%s", why);
+    {
+        struct hf_store_info quick;
+
+        ck_assert_msg(hf_store_verify_digest(path_of("a.db"), NULL, &quick, NULL, NULL, why, sizeof why) == 0, "%s",
+                      why);
+        ck_assert_mem_eq(quick.meta.digest, info.meta.digest, sizeof quick.meta.digest);
+        hf_store_info_free(&quick);
+    }
     check_info(&info);
     hf_store_info_free(&info);
     ck_assert_uint_eq(w.done, 3000);
@@ -187,6 +195,12 @@ START_TEST(test_verify_finds_every_difference_from_what_meta_says)
         ck_assert_msg(verify(why, sizeof why) == 0, "%s", why);
         run_sql(damage[i]);
         ck_assert_msg(verify(why, sizeof why) == HF_E_CORRUPT, "%s", damage[i]);
+        if (i < 5) { /* what a row says is in the digest */
+            struct hf_store_info info;
+
+            ck_assert_int_eq(hf_store_verify_digest(path_of("a.db"), NULL, &info, NULL, NULL, why, sizeof why),
+                             HF_E_CORRUPT);
+        }
         ck_assert_ptr_nonnull(strstr(why, "a.db"));
     }
 }
