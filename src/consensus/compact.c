@@ -122,11 +122,23 @@ static void on_marker_saved(struct hf_job *job)
     hf_crash_point("compact-journal-cut");
 }
 
+static uint64_t bytes_max(const struct hf_consensus *c, bool is_pinned)
+{
+    const struct hf_consensus_config *k = &c->config;
+    uint64_t kept = k->journal_max_bytes > k->journal_retain_bytes ? k->journal_max_bytes : k->journal_retain_bytes;
+
+    if (is_pinned)
+        kept += k->journal_pin_bytes;
+    return hf_journal_bytes_bound(c->journal, kept, 4 * k->snapshot_journal_bytes, 0);
+}
+
 /* Take a marker when the journal has grown enough since the last one and the state is durable further on. */
 void hf_consensus_compact(struct hf_consensus *c)
 {
     uint64_t index = c->marker_durable.index;
 
+    if (c->pin_index == 0 && hf_journal_disk_bytes(c->journal) <= bytes_max(c, false))
+        c->was_pinned = false;
     if (!c->is_raft_open || c->is_marker_running || c->is_held || c->has_failed || c->is_closing ||
         c->install.is_active)
         return; /* R29 */
@@ -135,7 +147,7 @@ void hf_consensus_compact(struct hf_consensus *c)
     if (hf_journal_bytes_after(c->journal, hf_journal_first_index(c->journal) - 1) <
         c->config.journal_retain_bytes + c->config.snapshot_journal_bytes)
         return;
-    if (c->marker.index != 0 &&
+    if (c->marker.index != 0 && (!c->was_pinned || c->pin_index != 0) &&
         hf_journal_bytes_after(c->journal, c->marker.index) - hf_journal_bytes_after(c->journal, index) <
             c->config.snapshot_journal_bytes / 2)
         return;
@@ -170,12 +182,7 @@ void hf_consensus_state_durable(struct hf_consensus *c, uint64_t index, uint64_t
  * takes no entry. */
 uint64_t hf_consensus_journal_bytes_max(const struct hf_consensus *c)
 {
-    const struct hf_consensus_config *k = &c->config;
-    uint64_t kept = k->journal_max_bytes > k->journal_retain_bytes ? k->journal_max_bytes : k->journal_retain_bytes;
-
-    if (c->pin_index != 0)
-        kept += k->journal_pin_bytes;
-    return hf_journal_bytes_bound(c->journal, kept, 4 * k->snapshot_journal_bytes, 0);
+    return bytes_max(c, c->pin_index != 0 || c->was_pinned);
 }
 
 bool hf_consensus_is_journal_full(const struct hf_consensus *c)

@@ -31,8 +31,8 @@ static bool is_away(const struct hf_consensus *c, const struct hf_other *o)
     return hf_peers_silence_ms(c->peers, o->id) > HF_AWAY_MS;
 }
 
-/* The oldest copy that will do: our log goes on behind it. Markers that are taken while a copy is on its way do not make
- * it too old, as long as the journal is kept for it (R17). */
+/* The oldest copy that will do: our log goes on behind it. Markers that are taken while a copy is on its way do not
+ * make it too old, as long as the journal is kept for it (R17). */
 static uint64_t oldest_copy(const struct hf_consensus *c)
 {
     uint64_t snapshot = c->raft.trail.snapshot.index, first = c->raft.trail.offset + 1;
@@ -97,6 +97,7 @@ void hf_consensus_send_install(struct hf_consensus *c, uint64_t member, uint64_t
 
 void hf_consensus_pin(struct hf_consensus *c, uint64_t index)
 {
+    c->was_pinned |= c->pin_index != 0;
     c->pin_index = index;
 }
 
