@@ -49,6 +49,8 @@
 #define HF_UNWRITTEN_BYTES_MAX (64u << 20)
 /* A member that was silent for this long gets no copy of the state until it is back. */
 #define HF_AWAY_MS 5000u
+/* The same refusal of a member is logged once in this time. */
+#define HF_REFUSAL_NEWS_MS 60000u
 /* Requests about members that wait here, of operators and of other nodes. */
 #define HF_REQUESTS_MAX 64u
 /* How often members tell each other their wall clock and what log they still need. */
@@ -88,6 +90,8 @@ struct hf_other {
     uint32_t level;          /* feature level it announced, 0 = not heard */
     bool is_added;           /* to the peers */
     bool is_leaving;         /* no member any more: gone once its read is back */
+    char refused[64];        /* why it refused us last, and when that was logged */
+    uint64_t refused_ms;
     char hello_address[256]; /* how it says it is reached; "" = not heard */
     /* outgoing entries */
     struct hf_send_item *waiting_head, *waiting_tail;

@@ -165,12 +165,26 @@ static bool judge_hello(void *data, const struct hf_hello *theirs, bool is_diale
     return true;
 }
 
+/* It is dialed again each second, and says the same. */
+static bool is_news(struct hf_other *o, uint64_t now, const char *why)
+{
+    if (!o)
+        return true;
+    if (o->refused_ms != 0 && now - o->refused_ms < HF_REFUSAL_NEWS_MS &&
+        strncmp(o->refused, why, sizeof o->refused - 1) == 0)
+        return false;
+    o->refused_ms = now;
+    snprintf(o->refused, sizeof o->refused, "%s", why);
+    return true;
+}
+
 static void on_refused(void *data, uint64_t node_id, const char *why)
 {
     struct hf_consensus *c = data;
     char *end;
 
-    HF_LOG_WARN("consensus", "a member refuses this node", "member=%" PRIu64 " reason=\"%s\"", node_id, why);
+    if (is_news(hf_consensus_other(c, node_id), hf_consensus_now(c), why))
+        HF_LOG_WARN("consensus", "a member refuses this node", "member=%" PRIu64 " reason=\"%s\"", node_id, why);
     if (c->is_closing || c->has_failed)
         return;
     if (strncmp(why, REFUSAL_REMOVED, sizeof REFUSAL_REMOVED - 1) == 0) {
@@ -229,6 +243,12 @@ static void on_link_down(void *data, struct hf_link *link)
 
     HF_LOG_INFO("consensus", "link down", "member=%" PRIu64 " channel=%d dialed=%d", hf_link_node_id(link),
                 (int)hf_link_channel(link), hf_link_is_dialed(link));
+    if (hf_link_channel(link) == HF_CHANNEL_RAFT && !hf_link_is_dialed(link)) {
+        struct hf_other *o = hf_consensus_other(c, hf_link_node_id(link));
+
+        if (o)
+            o->level = 0; /* it may come back as another release, and says so then */
+    }
     if (hf_link_channel(link) == HF_CHANNEL_JOIN)
         hf_consensus_on_join_link(c, link, false);
     else if (hf_link_channel(link) != HF_CHANNEL_RAFT && c->events.on_link_down)
@@ -663,23 +683,18 @@ static struct hf_other *new_other(struct hf_consensus *c, uint64_t id)
     return o;
 }
 
-/* The members to keep links with: the initial list while forming, what it was told for a node that joins, else those
- * of the newest configuration. */
-static uint32_t wanted_members(struct hf_consensus *c, struct hf_member members[HF_MEMBERS_MAX])
+static uint32_t add_members(const struct raft_configuration *from, struct hf_member members[HF_MEMBERS_MAX], uint32_t n)
 {
-    uint32_t n = 0;
-
-    if (c->config.node_id == 0)
-        return 0; /* no member yet: only asks to join */
-    if (!c->is_raft_open || c->raft.configuration.n == 0) {
-        memcpy(members, c->identity.members, c->identity.n_members * sizeof members[0]);
-        return c->identity.n_members;
-    }
-    for (unsigned i = 0; i < c->raft.configuration.n && n < HF_MEMBERS_MAX; i++) {
-        const struct raft_server *s = &c->raft.configuration.servers[i];
+    for (unsigned i = 0; i < from->n && n < HF_MEMBERS_MAX; i++) {
+        const struct raft_server *s = &from->servers[i];
+        bool is_there = false;
 
         if (s->role == RAFT_SPARE)
             continue; /* a place that nobody took, or the last id given out */
+        for (uint32_t k = 0; k < n; k++)
+            is_there |= members[k].id == s->id;
+        if (is_there)
+            continue;
         if (hf_member_parse(s->id, s->address, &members[n]) < 0) {
             HF_LOG_ERROR("consensus", "a member's address does not parse", "member=%" PRIu64 " address=%s",
                          (uint64_t)s->id, s->address);
@@ -687,6 +702,25 @@ static uint32_t wanted_members(struct hf_consensus *c, struct hf_member members[
         }
         n++;
     }
+    return n;
+}
+
+/* The members to keep links with: the initial list while forming, what it was told for a node that joins, else those
+ * of the newest configuration, and while that is not committed those of the one before: it may be taken back, and one
+ * that it leaves out may lead. */
+static uint32_t wanted_members(struct hf_consensus *c, struct hf_member members[HF_MEMBERS_MAX])
+{
+    uint32_t n;
+
+    if (c->config.node_id == 0)
+        return 0; /* no member yet: only asks to join */
+    if (!c->is_raft_open || c->raft.configuration.n == 0) {
+        memcpy(members, c->identity.members, c->identity.n_members * sizeof members[0]);
+        return c->identity.n_members;
+    }
+    n = add_members(&c->raft.configuration, members, 0);
+    if (c->raft.configuration_uncommitted_index != 0)
+        n = add_members(&c->raft.configuration_committed, members, n);
     return n;
 }
 
