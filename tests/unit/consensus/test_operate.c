@@ -433,6 +433,81 @@ static void check_equal(struct group *g)
     }
 }
 
+/* ---- what is not committed, or not known yet ---------------------------------------------------------- */
+
+static void make_leader(struct group *g, unsigned i)
+{
+    for (unsigned k = 0; k < 5; k++) {
+        struct member *l = leader(g, 5000);
+
+        ck_assert_ptr_nonnull(l);
+        if (l->number == i)
+            return;
+        hf_consensus_transfer(l->c, g->m[i].number + 1, 1000, NULL, NULL);
+        run(g, 1500);
+    }
+    ck_abort_msg("member %u does not lead", i + 1);
+}
+
+/* A removal that was never committed stands in the log of a node that restarts, and who was to be removed leads. */
+START_TEST(test_removal_taken_back)
+{
+    struct group g;
+    struct asked a = {0};
+    unsigned l, x;
+
+    group_open(&g, (uint64_t)_i + 900);
+    l = leader(&g, 5000)->number;
+    x = (l + 1) % LISTED;
+    write_some(&g, 20);
+    run(&g, 2000);
+    for (unsigned i = 0; i < LISTED; i++)
+        if (i != l)
+            hf_sim_world_block(g.w, l, i, true);
+    a.req = (struct hf_member_request){.data = &a, .cb = on_answer, .op = HF_MEMBER_REMOVE, .timeout_ms = 5000};
+    snprintf(a.req.node, sizeof a.req.node, "%u", x + 1);
+    hf_consensus_operate(g.m[l].c, &a.req);
+    run(&g, 200);
+    stop(&g, l, false);
+    ck_assert(a.is_done && a.rc == HF_E_TIMEOUT);
+    run(&g, 4000); /* what it sent is lost */
+    hf_sim_world_heal(g.w);
+    make_leader(&g, x);
+    start(&g, l, NULL);
+    write_some(&g, 20);
+    check_equal(&g);
+    group_close(&g);
+}
+END_TEST
+
+/* A node was let in and stopped before it got any entry; when it is back, one that joined after it leads. */
+START_TEST(test_leader_that_came_later)
+{
+    struct hf_consensus_status st = {0};
+    struct group g;
+
+    group_open(&g, (uint64_t)_i + 950);
+    ck_assert_ptr_nonnull(leader(&g, 5000));
+    run(&g, 3000);
+    start(&g, 3, "n1:1,n2:1,n3:1");
+    for (unsigned i = 0; i < 20000 && st.node_id == 0; i++) {
+        run(&g, 1);
+        hf_consensus_status(g.m[3].c, &st);
+    }
+    ck_assert_uint_eq(st.node_id, 4);
+    ck_assert_uint_eq(st.last_index, 0);
+    stop(&g, 3, false);
+    start(&g, 4, "n1:1,n2:1,n3:1");
+    ck_assert(wait_role(&g, 5, "voter", 20000));
+    make_leader(&g, 4);
+    start(&g, 3, "n1:1,n2:1,n3:1");
+    ck_assert(wait_role(&g, 4, "voter", 20000));
+    write_some(&g, 20);
+    check_equal(&g);
+    group_close(&g);
+}
+END_TEST
+
 /* ---- a copy of the state ------------------------------------------------------------------------------ */
 
 START_TEST(test_lagging_member_gets_a_copy)
@@ -905,6 +980,8 @@ Suite *operate_suite(void)
     TCase *t = tcase_create("members");
 
     tcase_set_timeout(t, 240);
+    tcase_add_loop_test(t, test_removal_taken_back, 0, 3);
+    tcase_add_loop_test(t, test_leader_that_came_later, 0, 3);
     tcase_add_loop_test(t, test_lagging_member_gets_a_copy, 0, 10);
     tcase_add_loop_test(t, test_crashes_during_installs, 0, 20);
     tcase_add_loop_test(t, test_leader_changes_during_a_copy, 0, 5);
