@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TURNS_PER_ACTION 120u  /* on average, of 5 ms */
@@ -132,6 +133,9 @@ static void on_answer(struct hf_member_request *req, int rc, const char *text)
     s->answered_ms = hf_sim_now_ms(s);
     if (rc == 0)
         s->changes++;
+    /* It may have been a voter for a moment only. */
+    for (unsigned i = 0; i < s->n_all && req->op == HF_MEMBER_DEMOTE && rc != HF_E_INVALID; i++)
+        s->nodes[i].was_voter |= s->nodes[i].id == strtoull(req->node, NULL, 10);
     if (strncmp(text, rc == 0 ? "OK" : rc == HF_E_TIMEOUT ? "UNKNOWN" : text[0] == 'N' ? "NOLEADER" : "ERR", 2) != 0)
         hf_sim_complain(s, "an answer about members that says nothing: %d %s", rc, text);
 }
