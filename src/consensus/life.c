@@ -132,7 +132,8 @@ int hf_consensus_begin_raft(struct hf_consensus *c, char *why, size_t why_size)
     event.time = hf_consensus_now(c);
     event.capacity = UINT16_MAX;
     c->durable_index = hf_journal_durable_index(c->journal);
-    c->commit_index = c->marker.index;
+    /* What the state holds is committed, also while no leader can say so: it may be what a member needs for one. */
+    c->commit_index = c->applied_at_start > c->marker.index ? c->applied_at_start : c->marker.index;
     c->delivered_index = event.start.start_index - 1;
     if (c->marker.index > c->delivered_index)
         c->delivered_index = c->marker.index;
