@@ -155,13 +155,17 @@ class Remote:
         text = self.call("INFO", section).decode()
         return dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
 
-    def members(self):
-        """HF.MEMBER LIST as this node knows it: {name: {field: value}}."""
+    def member_rows(self):
+        """HF.MEMBER LIST as this node knows it: [{field: value}]."""
         rows = []
         for row in self.call("HF.MEMBER", "LIST"):
             pairs = list(row.items()) if isinstance(row, dict) else list(zip(row[::2], row[1::2]))
             rows.append({k.decode(): v.decode() if isinstance(v, bytes) else v for k, v in pairs})
-        return {row["name"]: row for row in rows}
+        return rows
+
+    def members(self):
+        """By name: one that is being replaced by another of its name is hidden by it."""
+        return {row["name"]: row for row in self.member_rows()}
 
     def is_ready(self):
         return self.http("/readyz")[0] == 200

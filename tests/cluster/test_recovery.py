@@ -50,6 +50,16 @@ def repair(node, *more):
     return out + err
 
 
+def wait_back(c, node, ids):
+    """A repaired node is a voter under its name, with an id that was none of these, and the old one is gone."""
+    def is_back():
+        rows = [r for r in c.leader().member_rows() if r["name"] == node.name]
+        return rows[0] if len(rows) == 1 and rows[0]["role"] == "voter" and rows[0]["id"] > max(ids) else None
+    row = wait_for(f"{node.name} to be a voter again, with a new id", is_back)
+    node.wait_ready()
+    return row
+
+
 def refuses_to_start(node, *texts):
     code, said = node.run()
     assert code > 0, f"it ran, or died of signal {-code}: {said[-1000:]}"
@@ -155,7 +165,7 @@ def test_damaged_and_wiped_nodes_are_repaired_from_their_peers():
             node = c.followers()[0]
             name = node.name
             old = c.leader().members()[name]["id"]
-            everything = {m["id"] for m in c.leader().members().values()}
+            everything = {m["id"] for m in c.leader().member_rows()}
             load.wait(50)
             node.stop()
             load.wait(50)
@@ -178,12 +188,8 @@ def test_damaged_and_wiped_nodes_are_repaired_from_their_peers():
             else:
                 repair(node)
             node.start()
-            wait_role(c, name, "voter")
-            node.wait_ready()
-            row = c.leader().members()[name]
-            assert row["id"] > max(everything), f"the id {row['id']} was used before: {everything}"
-            assert old not in {m["id"] for m in c.leader().members().values()}
-            assert len(c.leader().members()) == 3
+            row = wait_back(c, node, everything)
+            assert len(c.leader().member_rows()) == 3
             load.wait(50)
             with load.held():
                 c.same_digest()
@@ -341,8 +347,7 @@ def test_lost_quorum_is_recovered_from_a_survivor():
             # They come back as new members.
             repair(back, "--join", peers([survivor]))
             back.start()
-            wait_role(c, back.name, "voter")
-            back.wait_ready()
+            wait_back(c, back, {1, 2, 3})
             c.forget(lost)
             n4 = c.add("n4", through=[survivor])
             wait_role(c, "n4", "voter")
@@ -471,8 +476,10 @@ def test_death_while_members_change():
             for n in everyone:
                 n.stop()
                 n.start(env={"HOLDFAST_CRASH_AT": point}).wait_ready()
-            leader = wait_for("a leader that will die", lambda: next(
-                (n for n in everyone if n.info()["raft_state"] == "leader"), None))
+            leader = c.leader()
+            if leader not in everyone:
+                done(leader, "HF.TRANSFER", everyone[0].name)
+                leader = everyone[0]
             conn = leader.conn()
             conn.send("HF.MEMBER", change, "extra")
             dies(leader, point)
@@ -538,8 +545,7 @@ def test_death_while_directories_are_repaired_and_recovered():
             refuses_to_start(node, "repair")
         repair(node)
         node.start()
-        wait_role(c, node.name, "voter")
-        node.wait_ready()
+        wait_back(c, node, {1, 2, 3})
         ledger.verify(*c.nodes)
         c.same_digest()
         survivor = rest[0]
