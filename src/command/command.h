@@ -93,9 +93,6 @@ struct hf_local_ops {
     /* Configuration: name/value pairs matching a glob; value of "maxclients" etc. */
     void (*config_get)(void *data, struct hf_slice pattern, void (*cb)(void *arg, const char *name, const char *value),
                        void *arg);
-    /* Set n pairs atomically: false with a Redis-style reason in err ("Unknown option ...") and nothing changed. */
-    bool (*config_set)(void *data, const struct hf_slice *names, const struct hf_slice *values, uint32_t n, char *err,
-                       size_t err_size);
     void (*config_resetstat)(void *data);
     /* True when user/password are right (or no password is set and user is "default"). */
     bool (*auth)(void *data, struct hf_slice user, struct hf_slice password);

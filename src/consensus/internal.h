@@ -211,7 +211,7 @@ struct hf_consensus {
     struct hf_install install;
     uint64_t pin_index;
     bool is_pin_kept; /* the journal was not cut since there was a pin */
-    bool was_pinned; /* and the journal is still longer than it may be without */
+    bool was_pinned;  /* and the journal is still longer than it may be without */
     uint64_t throttled_until_ms;
     bool is_throttling;
     uint32_t level; /* the cluster's, from the state */

@@ -101,6 +101,7 @@ struct hf_net {
     void *done_data;
     struct hf_counter *connections, *rejected, *input_bytes, *output_bytes, *commands, *errors, *output_limit,
         *protocol_errors;
+    struct hf_error_stats error_words;
     struct hf_gauge *connected, *commands_per_second;
 };
 

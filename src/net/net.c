@@ -46,12 +46,6 @@ static void local_config_get(void *data, struct hf_slice pattern,
     node_ops(data)->config_get(node_ops(data)->data, pattern, cb, arg);
 }
 
-static bool local_config_set(void *data, const struct hf_slice *names, const struct hf_slice *values, uint32_t n,
-                             char *err, size_t err_size)
-{
-    return node_ops(data)->config_set(node_ops(data)->data, names, values, n, err, err_size);
-}
-
 static void local_config_resetstat(void *data)
 {
     node_ops(data)->config_resetstat(node_ops(data)->data);
@@ -98,7 +92,6 @@ static const struct hf_local_ops forwarding_ops = {
     .clients = local_clients,
     .status = local_status,
     .config_get = local_config_get,
-    .config_set = local_config_set,
     .config_resetstat = local_config_resetstat,
     .auth = local_auth,
     .auth_required = local_auth_required,
@@ -218,6 +211,7 @@ static void register_metrics(struct hf_net *net)
     net->connected = hf_stats_gauge(st, "connected_clients", NULL, "Client connections open now");
     net->commands = hf_stats_counter(st, HF_METRIC_COMMANDS, NULL, "Commands read from clients");
     net->errors = hf_stats_counter(st, HF_METRIC_ERRORS, NULL, "Replies to clients that were errors");
+    net->error_words = hf_error_stats(st);
     net->output_limit = hf_stats_counter(st, "client_output_limit_disconnections_total", NULL,
                                          "Clients closed because they did not read their replies");
     net->protocol_errors =

@@ -57,8 +57,10 @@ static void append(struct hf_net_conn *c, struct hf_net_slot *slot)
 
 static void encode(struct hf_net_conn *c, struct hf_slice flat, int protocol, bool is_muted)
 {
-    if (hf_reply_first_tag(flat) == HF_REPLY_ERROR)
+    if (hf_reply_first_tag(flat) == HF_REPLY_ERROR) {
         hf_counter_add(c->net->errors, 1);
+        hf_error_stats_count(&c->net->error_words, flat);
+    }
     if (is_muted || c->is_over_limit)
         return;
     if (c->out.data == NULL)
