@@ -25,6 +25,7 @@ struct hf_node {
     struct hf_snapshots *snapshots;
     struct hf_operator *operator;
     struct hf_state_swap swap;
+    char *swap_path; /* ours: a swap that is under way at the end outlives consensus */
     bool has_failed, is_closing;
     void (*retired)(void *data);
     void *retired_data;
@@ -146,7 +147,9 @@ static void on_install(void *data, const char *path, uint64_t index)
     struct hf_node *node = data;
 
     (void)index;
-    node->swap = (struct hf_state_swap){.data = node, .cb = on_swapped, .path = path};
+    hf_free(node->swap_path);
+    node->swap_path = hf_strdup(path);
+    node->swap = (struct hf_state_swap){.data = node, .cb = on_swapped, .path = node->swap_path};
     hf_state_swap(node->state, &node->swap);
 }
 
@@ -406,6 +409,7 @@ void hf_node_close(struct hf_node *node)
         hf_proxy_close(node->proxy);
     if (node->dispatcher)
         hf_dispatcher_close(node->dispatcher);
+    hf_free(node->swap_path);
     hf_free(node->dir);
     hf_free(node);
 }
