@@ -290,6 +290,11 @@ bool hf_sim_members_settled(struct sim *s, char *why, size_t why_size)
         }
         if (n->standing != STANDING_MEMBER)
             continue;
+        /* It was repaired twice before it was a voter: its name is still taken, and an operator has to say more. */
+        if (n->id == 0 && strstr(st.problem, "ERR there is a member called")) {
+            s->refusals++;
+            continue;
+        }
         if (!is_member || (!is_voter && !n->was_voter)) {
             snprintf(why, why_size, "node %u (id %" PRIu64 ") is %s: %s", i + 1, n->id,
                      is_member ? "a learner and wants to vote" : "no member and does not stop", st.problem);

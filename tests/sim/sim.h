@@ -13,7 +13,8 @@
 #define CLIENTS            5
 #define KEYS               1000
 #define FAULT_MS           16000u
-#define HEAL_MS            6000u
+#define HEAL_MS            6000u  /* of serving after everything healed */
+#define SERVE_MS           20000u /* at the latest a command succeeded by then */
 #define CONVERGE_MS        90000u /* nodes that join try dead addresses for a while */
 #define DIGESTS_MAX        4096
 #define CLIENT_PATIENCE_MS 12000u
