@@ -418,12 +418,29 @@ static void settle_configuration(struct hf_consensus *c, struct kept_configurati
     c->raft.configuration_committed_index = kept->index;
 }
 
+/* A server votes whoever it is (Raft dissertation 4.1): a candidate may count it as a voter by a change that it has not
+ * heard of, and then nobody else can tell it. The core lets voters vote only; a candidate that does not count this node
+ * takes no notice. Returns what to put back after the step, NULL when there is nothing. */
+static struct raft_server *let_learner_vote(struct hf_consensus *c, const struct raft_message *m)
+{
+    for (unsigned i = 0; m->type == RAFT_REQUEST_VOTE && i < c->raft.configuration.n; i++) {
+        struct raft_server *s = &c->raft.configuration.servers[i];
+
+        if (s->id != c->config.node_id || s->role != RAFT_STANDBY)
+            continue;
+        s->role = RAFT_VOTER;
+        return s;
+    }
+    return NULL;
+}
+
 static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, struct hf_slice payload)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
     struct raft_message m;
     struct hf_log_entry **entries = NULL;
     struct kept_configuration kept = {0};
+    struct raft_server *learner;
     const struct raft_server *server = hf_consensus_server(c, from);
     char address[HF_MEMBER_TEXT_BYTES];
     int rc;
@@ -499,7 +516,10 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
         break;
     }
     event.receive.message = &m;
+    learner = let_learner_vote(c, &m);
     hf_consensus_step(c, &event);
+    if (learner)
+        learner->role = RAFT_STANDBY; /* a vote does not change the configuration */
     settle_configuration(c, &kept);
     c->is_append_stale = false;
 }

@@ -543,6 +543,32 @@ START_TEST(test_markers_do_not_outdate_a_copy)
 }
 END_TEST
 
+/* A learner that was promoted has not heard of it, and is the only one whose vote is missing. */
+START_TEST(test_voter_that_does_not_know_it)
+{
+    struct group g = {0};
+    struct asked a;
+
+    group_open(&g, (uint64_t)_i + 120, "1=n1:1", 1);
+    leader(&g, 5000);
+    start(&g, 1, "n1:1", true);
+    ck_assert(wait_role(&g, 2, "standby", 10000));
+    run(&g, 2000);
+    hf_sim_world_block(g.w, 0, 1, true);
+    ask(&g.m[0], HF_MEMBER_PROMOTE, "2", "", &a);
+    run(&g, 100);
+    ck_assert_str_eq(role_of(&g.m[0], 2), "voter");
+    ck_assert_str_eq(role_of(&g.m[1], 2), "standby");
+    stop(&g, 0, _i % 2);
+    hf_sim_world_heal(g.w);
+    start(&g, 0, NULL, false);
+    ck_assert(wait_role(&g, 2, "voter", 10000));
+    ck_assert(submit(leader(&g, 10000), 1));
+    check_equal(&g);
+    group_close(&g);
+}
+END_TEST
+
 Suite *review_suite(void)
 {
     Suite *s = suite_create("review");
@@ -554,6 +580,7 @@ Suite *review_suite(void)
     tcase_add_loop_test(t, test_place_was_taken_meanwhile, 0, 4);
     tcase_add_loop_test(t, test_removed_in_vain_leads, 0, 6);
     tcase_add_loop_test(t, test_only_strangers_are_left, 0, 4);
+    tcase_add_loop_test(t, test_voter_that_does_not_know_it, 0, 4);
     tcase_add_loop_test(t, test_markers_do_not_outdate_a_copy, 0, 4);
     suite_add_tcase(s, t);
     return s;
