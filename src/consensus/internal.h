@@ -184,6 +184,7 @@ struct hf_consensus {
 
     enum hf_role role; /* as last told to the owner */
     uint64_t told_term, told_leader;
+    uint64_t append_heard_ms;        /* when such a message came last */
     uint64_t leader_id, leader_term; /* AppendEntries of leader_id came in leader_term (R30) */
     uint64_t own_term_index;         /* first entry of our own term as leader, 0 = none yet */
     uint64_t timeout_now_term;       /* term of the last accepted TimeoutNow (R8) */

@@ -429,6 +429,9 @@ static struct raft_server *let_learner_vote(struct hf_consensus *c, const struct
         if (s->id != c->config.node_id || s->role != RAFT_STANDBY)
             continue;
         s->role = RAFT_VOTER;
+        /* A voter forgets its leader when it campaigns; a learner never does. */
+        if (c->raft.state == RAFT_FOLLOWER && hf_consensus_now(c) - c->append_heard_ms >= c->config.election_timeout_ms)
+            c->raft.follower_state.current_leader.id = 0;
         return s;
     }
     return NULL;
@@ -486,6 +489,7 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
         if (m.append_entries.term >= raft_current_term(&c->raft)) {
             c->leader_id = from;
             c->leader_term = m.append_entries.term;
+            c->append_heard_ms = hf_consensus_now(c);
         }
         break;
     case RAFT_TIMEOUT_NOW:

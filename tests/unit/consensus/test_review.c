@@ -560,7 +560,10 @@ START_TEST(test_voter_that_does_not_know_it)
     ck_assert_str_eq(role_of(&g.m[0], 2), "voter");
     ck_assert_str_eq(role_of(&g.m[1], 2), "standby");
     stop(&g, 0, _i % 2);
+    run(&g, 10000); /* what it sent is lost */
     hf_sim_world_heal(g.w);
+    run(&g, 100);
+    ck_assert_str_eq(role_of(&g.m[1], 2), "standby");
     start(&g, 0, NULL, false);
     ck_assert(wait_role(&g, 2, "voter", 10000));
     ck_assert(submit(leader(&g, 10000), 1));
