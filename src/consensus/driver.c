@@ -178,9 +178,25 @@ static void carry_out(struct hf_consensus *c)
             hf_consensus_send(c, &c->update.messages.batch[i]);
 }
 
+/* The core of a learner grants no vote. But its promotion may stand only in the log of a leader that restarted, and by
+ * that configuration the leader needs this vote: without it nobody is elected any more. The vote counts only for a
+ * candidate whose log makes us a voter, so it does no harm (dissertation, 4.2.2). */
+static void let_learner_vote(struct hf_consensus *c, bool is_let)
+{
+    for (unsigned i = 0; i < c->raft.configuration.n; i++) {
+        struct raft_server *s = &c->raft.configuration.servers[i];
+
+        if (s->id == c->config.node_id)
+            s->role = is_let ? RAFT_VOTER : RAFT_STANDBY;
+    }
+}
+
 /* Feed the core; the update is carried out at once, or after term and vote are durable (R13). */
 int hf_consensus_step(struct hf_consensus *c, struct raft_event *event)
 {
+    const struct raft_server *self = hf_consensus_server(c, c->config.node_id);
+    bool is_learner_asked = event->type == RAFT_RECEIVE && event->receive.message->type == RAFT_REQUEST_VOTE && self &&
+                            self->role == RAFT_STANDBY;
     int rv;
 
     HF_ASSERT(hf_consensus_can_step(c));
@@ -188,7 +204,11 @@ int hf_consensus_step(struct hf_consensus *c, struct raft_event *event)
     event->capacity = UINT16_MAX;
     memset(&c->update, 0, sizeof c->update);
     c->is_stepping = true;
+    if (is_learner_asked)
+        let_learner_vote(c, true);
     rv = raft_step(&c->raft, event, &c->update);
+    if (is_learner_asked)
+        let_learner_vote(c, false);
     if (rv != 0) {
         c->is_stepping = false;
         drop_step_entries(c);

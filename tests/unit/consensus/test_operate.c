@@ -508,6 +508,44 @@ START_TEST(test_leader_that_came_later)
 }
 END_TEST
 
+/* A learner's promotion stands in the log of a leader that restarts, and nowhere else; another voter is gone. By the
+ * newest configuration three of four must vote, and the learner is one of them. */
+START_TEST(test_learner_votes_for_its_promoter)
+{
+    struct group g;
+    struct asked a = {0};
+    unsigned l;
+
+    group_open(&g, (uint64_t)_i + 970);
+    ck_assert_ptr_nonnull(leader(&g, 5000));
+    start(&g, 3, "n1:1,n2:1,n3:1");
+    ck_assert(wait_role(&g, 4, "voter", 20000));
+    run(&g, 2000);
+    ck_assert_msg(ask(&g, 0, HF_MEMBER_DEMOTE, "4", "", &a) == 0, "%s", a.text);
+    run(&g, 2000);
+    l = leader(&g, 5000)->number;
+    for (unsigned i = 0; i < LISTED + 1; i++)
+        if (i != l)
+            hf_sim_world_block(g.w, l, i, true);
+    a = (struct asked){0};
+    a.req = (struct hf_member_request){.data = &a, .cb = on_answer, .op = HF_MEMBER_PROMOTE, .timeout_ms = 5000};
+    snprintf(a.req.node, sizeof a.req.node, "4");
+    hf_consensus_operate(g.m[l].c, &a.req);
+    run(&g, 200);
+    stop(&g, l, false);
+    ck_assert_msg(a.is_done && a.rc == HF_E_TIMEOUT, "%d %s", a.rc, a.text);
+    stop(&g, (l + 1) % LISTED, false);
+    run(&g, 4000); /* what it sent is lost */
+    hf_sim_world_heal(g.w);
+    start(&g, l, NULL);
+    ck_assert(wait_role(&g, 4, "voter", 20000));
+    start(&g, (l + 1) % LISTED, NULL);
+    write_some(&g, 20);
+    check_equal(&g);
+    group_close(&g);
+}
+END_TEST
+
 /* ---- a copy of the state ------------------------------------------------------------------------------ */
 
 START_TEST(test_lagging_member_gets_a_copy)
@@ -982,6 +1020,7 @@ Suite *operate_suite(void)
     tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, test_removal_taken_back, 0, 3);
     tcase_add_loop_test(t, test_leader_that_came_later, 0, 3);
+    tcase_add_loop_test(t, test_learner_votes_for_its_promoter, 0, 3);
     tcase_add_loop_test(t, test_lagging_member_gets_a_copy, 0, 10);
     tcase_add_loop_test(t, test_crashes_during_installs, 0, 20);
     tcase_add_loop_test(t, test_leader_changes_during_a_copy, 0, 5);
