@@ -178,9 +178,12 @@ static void on_gate_timer(struct hf_timer *timer)
 
     if (c->is_closing)
         return;
-    /* Ask again: an answer to the newer ping confirms the older gates as well. */
-    if (c->gates_pinged && hf_consensus_is_leader(c) && !c->is_held && !hf_consensus_is_mute(c))
+    /* Ask again: an answer to the newer ping confirms the older gates as well. Nobody answers when the others have been
+     * removed meanwhile and this node is the only voter. */
+    if (c->gates_pinged && hf_consensus_is_leader(c) && !c->is_held && !hf_consensus_is_mute(c)) {
         send_pings(c);
+        confirm(c);
+    }
     if (c->gates_new || c->gates_pinged) {
         c->env->timer_start(c->env, &c->gate_timer, HF_ROUND_RETRY_MS);
         if (c->gates_new)

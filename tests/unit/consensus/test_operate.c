@@ -546,6 +546,42 @@ START_TEST(test_learner_votes_for_its_promoter)
 }
 END_TEST
 
+static void on_gate(struct hf_gate *gate, int rc)
+{
+    *(int *)gate->data = rc;
+}
+
+/* A read waits for the answer of a voter that is demoted before it answers: then the leader is the only voter. */
+START_TEST(test_reads_go_on_alone)
+{
+    struct hf_gate first = {.cb = on_gate}, second = {.cb = on_gate};
+    int rc[2] = {1, 1};
+    struct group g;
+    struct asked a;
+    unsigned l, x;
+    char id[16];
+
+    group_open(&g, 990);
+    l = leader(&g, 5000)->number;
+    x = (l + 1) % LISTED;
+    snprintf(id, sizeof id, "%u", (l + 2) % LISTED + 1);
+    ck_assert_msg(ask(&g, l, HF_MEMBER_REMOVE, id, "", &a) == 0, "%s", a.text);
+    make_leader(&g, l);
+    stop(&g, x, true);
+    first.data = &rc[0];
+    second.data = &rc[1];
+    hf_consensus_gate(g.m[l].c, &first);
+    snprintf(id, sizeof id, "%u", x + 1);
+    ck_assert_msg(ask(&g, l, HF_MEMBER_DEMOTE, id, "", &a) == 0, "%s", a.text);
+    run(&g, 1000);
+    hf_consensus_gate(g.m[l].c, &second);
+    run(&g, 1000);
+    ck_assert_int_eq(rc[0], 0);
+    ck_assert_int_eq(rc[1], 0);
+    group_close(&g);
+}
+END_TEST
+
 /* ---- a copy of the state ------------------------------------------------------------------------------ */
 
 START_TEST(test_lagging_member_gets_a_copy)
@@ -1020,6 +1056,7 @@ Suite *operate_suite(void)
     tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, test_removal_taken_back, 0, 3);
     tcase_add_loop_test(t, test_leader_that_came_later, 0, 3);
+    tcase_add_test(t, test_reads_go_on_alone);
     tcase_add_loop_test(t, test_learner_votes_for_its_promoter, 0, 3);
     tcase_add_loop_test(t, test_lagging_member_gets_a_copy, 0, 10);
     tcase_add_loop_test(t, test_crashes_during_installs, 0, 20);
