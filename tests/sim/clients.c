@@ -108,6 +108,7 @@ static void close_op(struct sim *s, struct request *r, struct hf_slice reply)
             hf_sim_complain(s, "an error that nobody asked for: %.*s", (int)text.len, (const char *)text.ptr);
         /* Every other error says that it did not happen. */
         s->failed++;
+        r->client->is_disappointed = true;
         for (unsigned i = 0; i < r->n_touched; i++)
             s->keys[r->touched[i].key].ops[r->touched[i].op].invoked = UINT64_MAX;
         return;
@@ -332,9 +333,10 @@ void hf_sim_client_turn(struct sim *s, struct client *c)
     }
     if (hf_sim_now_ms(s) < c->next_ms || s->is_ending)
         return;
-    if (!c->lane || hf_prng_below(&s->prng, 50) == 0) {
+    if (!c->lane || hf_prng_below(&s->prng, c->is_disappointed ? 2 : 50) == 0) {
         struct node *node;
 
+        c->is_disappointed = false;
         if (c->lane)
             hf_sim_abandon(c);
         c->at = (unsigned)hf_prng_below(&s->prng, s->n_all);
