@@ -143,6 +143,22 @@ bool hf_consensus_admit_install(struct hf_consensus *c, const struct raft_instal
     return true;
 }
 
+/* The core has seen InstallSnapshot and found that its log holds all that: the copy was taken for nothing. */
+void hf_consensus_drop_unused_copy(struct hf_consensus *c)
+{
+    bool is_wanted = c->install.is_active || (c->is_held && (c->update.flags & (RAFT_UPDATE_SNAPSHOT)));
+    int rc;
+
+    if (!c->install.from || is_wanted || c->has_failed)
+        return;
+    rc = c->env->fs->unlink(c->env->fs, c->install.from);
+    if (rc < 0 && rc != HF_E_NOENT)
+        HF_LOG_WARN("consensus", "cannot delete a copy of the state", "file=%s error=\"%s\"", c->install.from,
+                    hf_strerror(rc));
+    hf_free(c->install.from);
+    c->install.from = NULL;
+}
+
 static char *state_path(const struct hf_consensus *c, uint64_t generation, const char *suffix)
 {
     return hf_asprintf("%s/state-%" PRIu64 ".db%s", c->dir, generation, suffix);

@@ -279,6 +279,7 @@ void hf_consensus_init_callbacks(struct hf_consensus *c);
 void hf_consensus_note_behind(struct hf_consensus *c, struct hf_other *o);
 void hf_consensus_check_behind(struct hf_consensus *c);
 bool hf_consensus_admit_install(struct hf_consensus *c, const struct raft_install_snapshot *m);
+void hf_consensus_drop_unused_copy(struct hf_consensus *c);
 void hf_consensus_begin_install(struct hf_consensus *c);
 void hf_consensus_install_journal_done(struct hf_consensus *c);
 void hf_consensus_install_progress(struct hf_consensus *c);

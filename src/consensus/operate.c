@@ -657,7 +657,7 @@ static void follow_moved(struct hf_consensus *c)
         snprintf(c->operation.text, sizeof c->operation.text, "OK member %" PRIu64 " is reached at %.100s now",
                  (uint64_t)s->id, says);
         if (!submit_edit(c, &edit, why, sizeof why))
-            finish(c, CODE_REFUSED, why, 0);
+            memset(&c->operation, 0, sizeof c->operation); /* looked at again at the next occasion */
         return;
     }
 }
@@ -686,6 +686,10 @@ static void place(struct hf_consensus *c, struct hf_member_request *req)
         .op = req->op, .node = req->node, .other = req->other, .address = req->address, .store_id = req->store_id};
     uint64_t leader = hf_consensus_leader(c), now = hf_consensus_now(c);
 
+    if (req->step < 0) {
+        answer_own(c, req, CODE_REFUSED, "ERR too many requests about members wait on this node: try again later", 0);
+        return;
+    }
     if (hf_consensus_is_leader(c)) {
         switch (is_ready(c)) {
         case READY:
@@ -793,7 +797,7 @@ void hf_consensus_operate(struct hf_consensus *c, struct hf_member_request *req)
     req->id = ++c->next_request;
     req->deadline_ms = hf_consensus_now(c) + req->timeout_ms;
     req->sent_to = 0;
-    req->step = 0;
+    req->step = c->n_requests < HF_REQUESTS_MAX ? 0 : -1;
     req->result_id = 0;
     req->next = c->requests;
     c->requests = req;

@@ -526,6 +526,8 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
         learner->role = RAFT_STANDBY; /* a vote does not change the configuration */
     settle_configuration(c, &kept);
     c->is_append_stale = false;
+    if (m.type == RAFT_INSTALL_SNAPSHOT)
+        hf_consensus_drop_unused_copy(c);
 }
 
 void hf_consensus_dispatch(struct hf_consensus *c, uint64_t from, uint8_t type, struct hf_slice payload)
