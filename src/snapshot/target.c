@@ -644,6 +644,8 @@ void hf_target_tick(struct hf_snapshots *s, uint64_t now_ms)
         hf_speed_tick(&in->speed, now_ms, in->written);
         if (now_ms - in->progress_ms > s->config.idle_ms_max)
             fail(s, HF_TRANSFER_IO, "nothing came for too long");
+    } else if (in->phase == RECEIVE_VERIFIED && now_ms - in->progress_ms > s->config.idle_ms_max) {
+        fail(s, HF_TRANSFER_IO, "nobody asked for the copy to be installed"); /* the log was enough in the end */
     }
 }
 
@@ -651,7 +653,7 @@ bool hf_target_is_busy(const struct hf_snapshots *s)
 {
     const struct incoming *in = &s->in;
 
-    return is_coming(in) || in->has_next || in->is_dropped || in->doing != JOB_NONE;
+    return in->phase != RECEIVE_NONE || in->has_next || in->is_dropped || in->doing != JOB_NONE;
 }
 
 uint32_t hf_target_progress(const struct hf_snapshots *s, struct hf_snapshot_progress *out, uint32_t n)
