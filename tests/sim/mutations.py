@@ -20,7 +20,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-UNITS = ["consensus/unit_consensus", "journal/test_journal"]
+UNITS = ["consensus/unit_consensus", "journal/test_journal", "snapshot/unit_snapshot"]
 
 # name, what breaks it: (file, old text, new text), each text exactly once in its file
 MUTATIONS = [
@@ -88,11 +88,10 @@ MUTATIONS = [
      [("src/apply/state.c", "    j->err = hf_store_commit(j->st->store);\n",
        "    if (hf_store_meta(j->st->store)->applied_index % 4 != 0)\n        goto told;\n"
        "    j->err = hf_store_commit(j->st->store);\n"),
-      ("src/apply/state.c", "    meta = hf_store_durable_meta(j->st->store);\n",
-       "told:\n    meta = hf_store_meta(j->st->store);\n")]),
+      ("src/apply/state.c", "    keep_meta(j, hf_store_durable_meta(j->st->store));\n}",
+       "told:\n    keep_meta(j, hf_store_meta(j->st->store));\n}")]),
     ("the journal is cut without asking what others need",
-     [("src/consensus/compact.c", "    if (needed < from) {\n        low = first;", "    if (false && needed < from) {"
-       "\n        low = first;")]),
+     [("src/consensus/compact.c", "    if (needed < from) {\n", "    if (false && needed < from) {\n")]),
     ("reads do not wait for writes of their connection (R2)",
      [("src/dispatch/run.c", "    if (!may_start(lane, KIND_READ, 0, term))\n        return WAIT_LANE;\n", "")]),
     ("writes do not wait for reads of their connection (R2)",
@@ -109,8 +108,50 @@ MUTATIONS = [
     ("random numbers differ from node to node",
      [("src/apply/apply.c", "cx.revision = e->index << 16 | position;",
        "cx.revision = (e->index << 16 | position) + (((uintptr_t)s >> 5) % 3 == 0 && position > 1);")]),
+    ("an install is not marked as pending in CURRENT (R16)",
+     [("src/consensus/install.c", "    c->install.marker.install_pending = true;\n",
+       "    c->install.marker.install_pending = false;\n")]),
+    ("the state is swapped before the journal is reset (R16)",
+     [("src/consensus/install.c", "    c->install.phase = HF_INSTALL_JOURNAL;\n    hf_journal_reset(c->journal, "
+       "c->install.marker.index + 1); /* hf_consensus_install_journal_done follows */\n",
+       "    c->install.phase = HF_INSTALL_JOURNAL;\n    hf_consensus_install_journal_done(c);\n"
+       "    c->install.phase = HF_INSTALL_SWAP;\n    hf_journal_reset(c->journal, c->install.marker.index + 1);\n")]),
+    ("entries are reported as stored while a copy is installed (R12)",
+     [("src/consensus/driver.c", "            hf_consensus_install_journal_done(c);\n        return;\n",
+       "            hf_consensus_install_journal_done(c);\n        if (c->install.phase != HF_INSTALL_FILES)\n"
+       "            return;\n")]),
+    ("the journal is cut behind a copy on its way (R17)",
+     [("src/consensus/compact.c", "if (c->pin_index != 0 && c->pin_index < lowest)",
+       "if (false && c->pin_index < lowest)")]),
+    ("a copy of another index is installed",
+     [("src/snapshot/target.c", "|| in->held.info.index != index || in->held.info.term != term)",
+       "|| index == 0 || term == 0)")]),
+    ("the id of a removed member is given out again (R19)",
+     [("src/consensus/operate.c", "bool drops = edit->kind == EDIT_DROP && edit->id != max;",
+       "bool drops = edit->kind == EDIT_DROP && max != 0;")]),
+    ("a change of the members while another is uncommitted",
+     [("src/consensus/operate.c", "if (c->operation.is_active || c->is_transferring || "
+       "c->raft.configuration_uncommitted_index != 0)", "if (c->operation.is_active || c->is_transferring)")]),
+    ("a change of the members before an entry of the own term is committed",
+     [("src/consensus/operate.c", "c->own_term_index == 0 ||\n        c->commit_index < c->own_term_index || "
+       "c->delivered_index < c->own_term_index || ", "")]),
+    ("a removed node does not stop",
+     [("src/consensus/join.c", "    if (c->events.on_removed)\n", "    if (c->events.on_removed && c->is_closing)\n")]),
+    ("a node that joins votes before it has the log",
+     [("src/consensus/operate.c", "match + 1 < hf_journal_first_index(c->journal) ||\n        "
+       "hf_journal_bytes_after(c->journal, match) > HF_PROMOTE_LAG_BYTES", "match > c->commit_index")]),
+    ("a learner does not vote",
+     [("src/consensus/driver.c", "s->role = is_let ? RAFT_VOTER : RAFT_STANDBY;", "s->role = RAFT_STANDBY;\n"
+       "        (void)is_let;")]),
+    ("a member that an uncommitted change leaves out is forgotten at a restart",
+     [("src/consensus/receive.c", "    if (c->raft.configuration_uncommitted_index != 0)\n        n = add_members",
+       "    if (c->raft.configuration_uncommitted_index != 0 && c->is_closing)\n        n = add_members")]),
+    ("a wiped voter takes part as what it was (R19)",
+     [("src/consensus/receive.c", "    if (is_member_of_something(c) && o->member.store_id != theirs->store_id) {",
+       "    if (false && o->member.store_id != theirs->store_id) {")]),
     ("a vote is granted twice in a term",
-     [("src/consensus/driver.c", "    event.start.voted_for = c->recovered.vote;", "    event.start.voted_for = 0;")]),
+     [("src/consensus/life.c", "    event.start.voted_for = c->recovered.vote;\n    event.start.start_index",
+       "    event.start.voted_for = 0;\n    event.start.start_index")]),
 ]
 
 

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define JOURNAL_SLACK (64u << 10)
+
 bool hf_sim_is_up(const struct node *n)
 {
     return n->node && n->resume_at_ms == 0;
@@ -258,7 +260,8 @@ static void look_at(struct sim *s, struct node *n)
     if (n->generation != 0 && hf_consensus_generation(hf_node_consensus(n->node)) > n->generation)
         s->installs++;
     n->generation = hf_consensus_generation(hf_node_consensus(n->node));
-    if (st.journal_bytes_max != 0 && st.journal_bytes > st.journal_bytes_max)
+    /* Segments that are cut off wait for a disk that may hang here. */
+    if (st.journal_bytes_max != 0 && st.journal_bytes > st.journal_bytes_max + JOURNAL_SLACK)
         hf_sim_complain(s, "the journal of node %u has %" PRIu64 " bytes and should have %" PRIu64 " at most",
                         n->number + 1, st.journal_bytes, st.journal_bytes_max);
     n->view.n = 0;

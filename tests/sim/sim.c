@@ -28,7 +28,7 @@
 
 #define TURN_MS  5u
 #define WATCH_MS 50u
-#define QUIET_MS 16000u /* a copy that nobody needs any more is kept for ten seconds */
+#define QUIET_MS 36000u /* a copy that was received and is not asked for any more is kept for half a minute */
 
 void hf_sim_complain(struct sim *s, const char *fmt, ...)
 {
