@@ -118,6 +118,8 @@ void hf_state_commit(struct hf_state *st);
 /* Index of the last entry whose cb was delivered / that was given in; entry bytes queued and not yet applied
  * (back-pressure). Loop thread. */
 uint64_t hf_state_applied_index(const struct hf_state *st);
+/* For how long the commit under way has been, 0 = none is: a hung disk shows here. Loop thread. */
+uint64_t hf_state_stall_ms(const struct hf_state *st);
 uint64_t hf_state_queued_index(const struct hf_state *st);
 uint64_t hf_state_queued_bytes(const struct hf_state *st);
 

@@ -81,6 +81,7 @@ struct hf_state {
     struct state_job *open; /* collects this turn's items */
     struct state_job *pool; /* finished jobs, for reuse */
     bool is_maintaining;    /* a WORK or COMMIT job is under way */
+    uint64_t committing_ms; /* boot clock when the present COMMIT job was asked for, 0 = none */
     bool is_commit_asked;
     bool is_failed, is_closing;
     int64_t reported_due_ms, first_due_ms;
@@ -273,6 +274,8 @@ static void submit_maintenance(struct hf_state *st, enum job_kind kind)
         return;
     st->is_maintaining = true;
     if (kind == JOB_COMMIT)
+        st->committing_ms = st->env->boot_ms(st->env);
+    if (kind == JOB_COMMIT)
         st->is_commit_asked = false;
     submit(st, job_new(st, kind));
 }
@@ -401,6 +404,8 @@ static void finish_job(struct hf_job *job)
 
     if (j->kind == JOB_WORK || j->kind == JOB_COMMIT)
         st->is_maintaining = false;
+    if (j->kind == JOB_COMMIT)
+        st->committing_ms = 0;
     if (j->has_settings && j->err == 0 && j->database == st->database)
         tell_settings(st, &j->settings, j->level, j->kind == JOB_SWAP);
     if (j->kind == JOB_ITEMS)
@@ -532,6 +537,11 @@ uint64_t hf_state_applied_index(const struct hf_state *st)
 uint64_t hf_state_queued_index(const struct hf_state *st)
 {
     return st->queued_index;
+}
+
+uint64_t hf_state_stall_ms(const struct hf_state *st)
+{
+    return st->committing_ms != 0 ? st->env->boot_ms(st->env) - st->committing_ms : 0;
 }
 
 uint64_t hf_state_queued_bytes(const struct hf_state *st)

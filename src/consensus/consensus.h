@@ -69,6 +69,8 @@ struct hf_consensus_events {
     /* The current state is the database at `path` from now on (its files are durable, the journal starts behind it):
      * put it in the place of the old one, then call hf_consensus_installed. Nothing is delivered meanwhile. */
     void (*on_install)(void *data, const char *path, uint64_t index);
+    /* For how long a commit of the state has been under way (R23); may be NULL. */
+    uint64_t (*state_stall_ms)(void *data);
     /* This node was removed from the cluster: the owner stops it cleanly. */
     void (*on_removed)(void *data, const char *why);
     /* The node cannot go on; err and text say why. Called at most once; the owner stops. */

@@ -610,7 +610,10 @@ static void on_timer(struct hf_timer *timer)
 static void judge_disk(struct hf_consensus *c)
 {
     uint64_t stall_ms = hf_journal_stall_ms(c->journal);
+    uint64_t state_ms = c->events.state_stall_ms ? c->events.state_stall_ms(c->events.data) : 0;
 
+    if (state_ms > stall_ms)
+        stall_ms = state_ms;
     if (stall_ms > HF_DISK_HUNG_EXIT_MS) {
         hf_consensus_fail(c, HF_E_IO, "the disk under %s has not finished a write for %u ms", c->dir,
                           HF_DISK_HUNG_EXIT_MS);

@@ -153,6 +153,11 @@ static void on_install(void *data, const char *path, uint64_t index)
     hf_state_swap(node->state, &node->swap);
 }
 
+static uint64_t state_stall_ms(void *data)
+{
+    return hf_state_stall_ms(((struct hf_node *)data)->state);
+}
+
 static void on_removed(void *data, const char *why)
 {
     struct hf_node *node = data;
@@ -282,6 +287,7 @@ int hf_node_open(struct hf_env *env, const struct hf_node_config *config, struct
                                      .on_caught_up = on_caught_up,
                                      .take_copy = take_copy,
                                      .on_install = on_install,
+                                     .state_stall_ms = state_stall_ms,
                                      .on_removed = on_removed,
                                      .on_failed = on_consensus_failed};
     struct hf_snapshots_events sne = {.data = node,

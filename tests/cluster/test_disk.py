@@ -158,6 +158,14 @@ def test_a_hung_disk_is_announced_and_costs_no_service():
         old.rules()
         wait_for("the node to be ready again", lambda: old.alive() and old.http("/readyz")[0] == 200)
         load.wait_acks(50)
+        # The database as well as the journal.
+        node = follower_of(c)
+        said_before = len(node.log_text())
+        node.rules("sync *-wal hang")
+        wait_for("the announcement", lambda: "does not finish a write" in node.log_text()[said_before:])
+        node.rules()
+        wait_for("the node to be ready again", lambda: node.alive() and node.http("/readyz")[0] == 200)
+        load.wait_acks(50)
         # A vote that is never written holds its node; one that hangs for good ends.
         leader = c.leader()
         node = follower_of(c)
