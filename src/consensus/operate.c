@@ -506,11 +506,15 @@ static void begin(struct hf_consensus *c, const struct ask *ask)
     const struct raft_server *s = *ask->node ? find(c, ask->node) : NULL, *other;
     char name[HF_MEMBER_NAME_BYTES + 1] = "", other_name[HF_MEMBER_NAME_BYTES + 1] = "", why[TEXT_MAX];
 
-    if (ask->op != HF_MEMBER_TRANSFER && c->level < HF_LEVEL_MEMBERS) {
-        finish(c, CODE_REFUSED,
-               "ERR the members can be changed once all of them run this release: upgrade the others first (feature "
-               "level 2)",
-               0);
+    /* Roles and removals are understood by the first release as well, and needed: the level cannot rise while a member
+     * is gone for good. */
+    if ((ask->op == HF_MEMBER_JOIN || ask->op == HF_MEMBER_ADD || ask->op == HF_MEMBER_REPLACE) &&
+        c->level < HF_LEVEL_MEMBERS) {
+        finish(
+            c, CODE_REFUSED,
+            "ERR nodes can join once the cluster is at feature level 2, which it reaches by itself when every member "
+            "runs this release and is connected: upgrade the others, remove those that are gone for good",
+            0);
         return;
     }
     if (ask->op == HF_MEMBER_JOIN) {

@@ -879,6 +879,33 @@ START_TEST(test_leader_that_the_log_does_not_tell_of_yet)
 }
 END_TEST
 
+/* The level rises only when all members are heard: one that is gone for good must be removable before. */
+START_TEST(test_dead_member_is_removed_before_the_level_rises)
+{
+    struct group g;
+    struct asked a;
+    unsigned l, dead;
+    char id[24];
+
+    group_open(&g, (uint64_t)_i + 1300);
+    l = leader(&g, 5000)->number;
+    dead = (l + 1) % LISTED;
+    for (unsigned i = 0; i < LISTED; i++)
+        hf_consensus_set_level(g.m[i].c, 1);
+    run(&g, 1500);
+    ck_assert_uint_eq(hf_consensus_members_level(g.m[l].c), HF_LEVEL_MAX);
+    stop(&g, dead, true);
+    run(&g, 6000);
+    ck_assert_uint_eq(hf_consensus_members_level(g.m[l].c), 0); /* it may come back as an older release */
+    ck_assert_int_ne(ask(&g, l, HF_MEMBER_ADD, "node-e", "n5:1", &a), 0);
+    ck_assert_msg(strstr(a.text, "remove those that are gone") != NULL, "%s", a.text);
+    snprintf(id, sizeof id, "%u", dead + 1);
+    ck_assert_msg(ask(&g, l, HF_MEMBER_REMOVE, id, "", &a) == 0, "%s", a.text);
+    ck_assert_uint_eq(hf_consensus_members_level(g.m[l].c), HF_LEVEL_MAX);
+    group_close(&g);
+}
+END_TEST
+
 START_TEST(test_removed_while_down)
 {
     struct group g;
@@ -1067,6 +1094,7 @@ Suite *operate_suite(void)
     tcase_add_loop_test(t, test_crashes_while_joining, 0, 20);
     tcase_add_loop_test(t, test_changes_from_any_member, 0, 5);
     tcase_add_loop_test(t, test_removed_leader_hands_over, 0, 4);
+    tcase_add_loop_test(t, test_dead_member_is_removed_before_the_level_rises, 0, 3);
     tcase_add_loop_test(t, test_removed_while_down, 0, 4);
     tcase_add_loop_test(t, test_leader_that_the_log_does_not_tell_of_yet, 0, 12);
     tcase_add_test(t, test_unsafe_changes_are_refused);
