@@ -419,6 +419,7 @@ def test_unsafe_changes_are_refused():
 
 def test_dead_node_is_replaced():
     with Cluster(3, extra=SMALL, room=2) as c, Load(c.nodes, rate=200) as load:
+        wait_level(c)
         load.wait(100)
         # In one command: the new node takes the dead one's place.
         dead = c.followers()[0]
@@ -452,6 +453,7 @@ def test_dead_node_is_replaced():
 
 def test_address_of_a_member_changes():
     with Cluster(3, room=2) as c, Load(c.nodes, rate=200) as load:
+        wait_level(c)
         load.wait(50)
         for moving, port in ((c.followers()[0], c.base + 10003), (c.leader(), c.base + 10004)):
             assert moving.stop() == 0

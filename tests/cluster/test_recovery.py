@@ -160,7 +160,7 @@ def damage_identity(node):
 def test_damaged_and_wiped_nodes_are_repaired_from_their_peers():
     with Cluster(3, extra=SMALL) as c, Load(c.nodes, rate=200) as load:
         fill(c.leader(), 20, 100000)
-        load.wait(100)
+        wait_level(c)
         for damage in (damage_segment, damage_state, damage_vote, damage_current, damage_identity, None):
             node = c.followers()[0]
             name = node.name
@@ -260,7 +260,7 @@ def test_backup_is_restored_into_a_new_cluster():
             db.close()
         # Every damage is noticed.
         bad = os.path.join(c.dir, "bad.hf")
-        for where in (0.001, 0.3, 0.6, 0.999):
+        for where in (0.002, 0.3, 0.6, 0.95):
             shutil.copy(second, bad)
             flip(bad, where, 1)
             code, out, err = tool("backup", "verify", bad)
@@ -307,6 +307,7 @@ def test_backup_is_restored_into_a_new_cluster():
 
 def test_lost_quorum_is_recovered_from_a_survivor():
     with Cluster(3, extra=SMALL, room=1) as c:
+        wait_level(c)
         load = Load(c.nodes, rate=400).start()
         load.wait(500)
         ledger = load.stop()
@@ -534,6 +535,7 @@ def test_death_while_directories_are_repaired_and_recovered():
         load = Load(c.nodes, rate=300).start()
         load.wait(200)
         ledger = load.stop()
+        wait_level(c)
         node = c.followers()[0]
         rest = [n for n in c.nodes if n is not node]
         node.stop()
