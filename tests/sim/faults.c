@@ -132,7 +132,10 @@ static void aim(struct sim *s)
 {
     struct node *n = &s->nodes[hf_prng_below(&s->prng, s->n_all)];
 
-    if (!hf_sim_is_up(n) || hf_prng_below(&s->prng, 25) != 0 || !is_copying(s, n))
+    if (!hf_sim_is_up(n) || !is_copying(s, n))
+        return;
+    /* Most often at who installs. */
+    if (hf_prng_below(&s->prng, n->aimed_until_ms > hf_sim_now_ms(s) ? 6 : 25) != 0)
         return;
     hf_sim_trace(s, "aim at node %u", n->number + 1);
     switch (hf_prng_below(&s->prng, 6)) {
