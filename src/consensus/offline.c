@@ -532,6 +532,8 @@ static void copy_replaces(const struct hf_offline_found *f, struct hf_identity *
         memcpy(next->replaces, next->name, sizeof(next->replaces));
     else if (old->is_removed)
         next->replaces[0] = '\0';
+    else if (old->replaces[0] != '\0') /* it had not come so far as to replace it */
+        memcpy(next->replaces, old->replaces, sizeof(next->replaces));
     else if (old->node_id != 0)
         snprintf(next->replaces, sizeof(next->replaces), "%" PRIu64, old->node_id);
     else

@@ -444,6 +444,10 @@ static void begin_join(struct hf_consensus *c, const struct ask *ask)
         finish(c, CODE_REFUSED, why, 0);
         return;
     }
+    /* A learner of that name that is away never came further: its directory was wiped once more. It goes by itself when
+     * the new one is there (drop_shadowed). */
+    if (same && same->role == RAFT_STANDBY && !is_reachable(c, same->id))
+        same = NULL;
     if (same && same->role != RAFT_SPARE) {
         snprintf(why, sizeof why,
                  "ERR there is a member called %s (id %" PRIu64
@@ -666,6 +670,43 @@ static void follow_moved(struct hf_consensus *c)
     }
 }
 
+/* A learner that is away while a later member has its name: what is left of a node that was wiped before it could
+ * vote. */
+static void drop_shadowed(struct hf_consensus *c)
+{
+    char name[HF_MEMBER_NAME_BYTES + 1], other[HF_MEMBER_NAME_BYTES + 1];
+
+    if (c->level < HF_LEVEL_MEMBERS || is_ready(c) != READY)
+        return;
+    for (unsigned i = 0; i < c->raft.configuration.n; i++) {
+        const struct raft_server *s = &c->raft.configuration.servers[i];
+        struct edit edit = {.kind = EDIT_DROP, .id = s->id};
+        bool is_shadowed = false;
+        char why[TEXT_MAX];
+
+        if (s->role != RAFT_STANDBY || hf_peers_silence_ms(c->peers, s->id) < HF_AWAY_MS)
+            continue;
+        hf_consensus_member_name(s, name);
+        for (unsigned k = 0; k < c->raft.configuration.n; k++) {
+            const struct raft_server *t = &c->raft.configuration.servers[k];
+
+            is_shadowed |=
+                t->id > s->id && t->role != RAFT_SPARE && strcmp(hf_consensus_member_name(t, other), name) == 0;
+        }
+        if (!is_shadowed || !is_possible(c, &edit, why, sizeof why))
+            continue;
+        memset(&c->operation, 0, sizeof c->operation);
+        c->operation.is_active = true;
+        c->operation.op = HF_MEMBER_REMOVE;
+        c->operation.target = s->id;
+        c->operation.deadline_ms = hf_consensus_now(c) + OPERATION_TIMEOUT_MS;
+        snprintf(c->operation.text, sizeof c->operation.text,
+                 "OK learner %" PRIu64 " was removed: a later member is called %s as well", (uint64_t)s->id, name);
+        advance(c);
+        return;
+    }
+}
+
 /* ---- requests asked for here -------------------------------------------------------------------------- */
 
 static void forward(struct hf_consensus *c, struct hf_member_request *req, uint64_t leader)
@@ -782,6 +823,7 @@ void hf_consensus_operate_progress(struct hf_consensus *c)
             watch(c, req);
     }
     follow_moved(c);
+    drop_shadowed(c);
     ask_for_vote(c);
 }
 

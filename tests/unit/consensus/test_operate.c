@@ -879,6 +879,39 @@ START_TEST(test_leader_that_the_log_does_not_tell_of_yet)
 }
 END_TEST
 
+/* Wiped again before it had caught up: it joins once more under its name, and its earlier self goes. */
+START_TEST(test_wiped_twice)
+{
+    struct group g;
+    unsigned l, dead;
+    char id[24];
+
+    group_open(&g, (uint64_t)_i + 1400);
+    l = leader(&g, 5000)->number;
+    dead = (l + 1) % LISTED;
+    write_some(&g, 1200);
+    stop(&g, dead, true);
+    snprintf(id, sizeof id, "%u", dead + 1);
+    g.holds_copies = true;
+    ck_assert_int_eq(open_member(&g, 3, l == 0 ? "n1:1" : l == 1 ? "n2:1" : "n3:1", id), 0);
+    ck_assert(wait_role(&g, 4, "standby", 10000));
+    run(&g, 500);
+    stop(&g, 3, true);
+    hf_sim_disk_free(g.m[3].disk);
+    g.m[3].disk = NULL;
+    ck_assert_int_eq(open_member(&g, 3, l == 0 ? "n1:1" : l == 1 ? "n2:1" : "n3:1", id), 0);
+    ck_assert(wait_role(&g, 5, "standby", 20000));
+    g.holds_copies = false;
+    ck_assert(wait_role(&g, 5, "voter", 20000));
+    run(&g, 8000);
+    ck_assert(!has_role(&g, 4, "standby"));
+    ck_assert(!has_role(&g, dead + 1, "voter"));
+    write_some(&g, 20);
+    check_equal(&g);
+    group_close(&g);
+}
+END_TEST
+
 /* The level rises only when all members are heard: one that is gone for good must be removable before. */
 START_TEST(test_dead_member_is_removed_before_the_level_rises)
 {
@@ -1094,6 +1127,7 @@ Suite *operate_suite(void)
     tcase_add_loop_test(t, test_crashes_while_joining, 0, 20);
     tcase_add_loop_test(t, test_changes_from_any_member, 0, 5);
     tcase_add_loop_test(t, test_removed_leader_hands_over, 0, 4);
+    tcase_add_loop_test(t, test_wiped_twice, 0, 3);
     tcase_add_loop_test(t, test_dead_member_is_removed_before_the_level_rises, 0, 3);
     tcase_add_loop_test(t, test_removed_while_down, 0, 4);
     tcase_add_loop_test(t, test_leader_that_the_log_does_not_tell_of_yet, 0, 12);
