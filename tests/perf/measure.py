@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measure a three-node cluster on this machine, beside unreplicated Redis and (where installed) etcd in the same run.
 
-  tests/perf/measure.py [--build DIR] [ROW ...]     rows: rates latency failover footprint soak (default: all but soak)
+  tests/perf/measure.py [--build DIR] [ROW ...]     rows: rates failover footprint catchup soak (default: all but soak)
   tests/perf/measure.py --json FILE ...             also append every figure as a JSON line
 
 All nodes and the load share the machine, on loopback. Values vary (redis-benchmark's own -d repeats one byte, which
@@ -206,6 +206,62 @@ def soak():
         c.same_digest()
 
 
+def fill_bytes(port, total, size):
+    """About `total` bytes of state in values of `size` bytes."""
+    from harness import Conn
+    conn = Conn(port)
+    rng = random.Random(2)
+    for at in range(0, total // size, 64):
+        conn.raw(b"".join(Conn.encode("SET", f"big:{k:012d}", rng.randbytes(size)) for k in range(at, at + 64)))
+        for _ in range(64):
+            assert conn.read() == "OK"
+    conn.close()
+
+
+def copy_seconds(path):
+    """cp FILE X && sync -d X, beside it."""
+    began = time.monotonic()
+    subprocess.run(f"cp '{path}' '{path}.cp' && sync -d '{path}.cp'", shell=True, check=True)
+    took = time.monotonic() - began
+    os.unlink(f"{path}.cp")
+    return took
+
+
+@row
+def catchup():
+    """An empty node joins a cluster whose journal no longer holds the beginning: its time against a plain copy of the
+    file, the leader's writes meanwhile against before, memory of both."""
+    from harness import wait_for
+    with leader_cluster(extra=["--journal-max-bytes", "64mb"], room=OPTIONS.runs) as c:
+        fill_bytes(c.leader().port, OPTIONS.megabytes << 20, 2048)
+        for run in range(OPTIONS.runs):
+            leader = c.leader()
+            state = next(os.path.join(leader.dir, f) for f in os.listdir(leader.dir) if f.endswith(".db"))
+            command = ("SET", "key:__rand_int__", VALUE)
+            before = benchmark(leader.port, 50, 1, 3, *command)[0]
+            plain = [copy_seconds(state) for _ in range(3)]
+            began, leader_rss = time.monotonic(), rss_mb(leader)
+            node = c.add(f"late{run}")
+            node_rss, rates_seen, most = None, [], leader_rss
+            while leader.members().get(f"late{run}", {}).get("role") != "voter":
+                out = subprocess.run(["redis-benchmark", "-p", str(leader.port), "-c", "50", "-n",
+                                      str(max(int(before / 4), 100)), "-r", "100000", "--csv", *command],
+                                     capture_output=True, text=True, check=True).stdout
+                rates_seen.append(float(list(csv.reader(io.StringIO(out)))[-1][1]))
+                node_rss, most = max(node_rss or 0, rss_mb(node)), max(most, rss_mb(leader))
+            whole = time.monotonic() - began
+            log = node.log_text()
+            assert "the copy of the state is installed" in log, "it caught up by the log"
+            note("catch-up", state_mb=round(os.path.getsize(state) / 2**20), seconds=round(whole, 1),
+                 cp_seconds=[round(s, 1) for s in plain], times_cp=round(whole / statistics.median(plain), 1),
+                 writes_percent=round(100 * statistics.mean(rates_seen) / before),
+                 leader_rss_grew_mb=round(most - leader_rss), node_rss_mb=round(node_rss or 0))
+            c.same_digest()
+            leader.call("HF.MEMBER", "REMOVE", f"late{run}")
+            wait_for("its end", lambda: not node.alive())
+            c.forget(node)
+
+
 def main():
     global OPTIONS
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -215,6 +271,7 @@ def main():
     p.add_argument("--seconds", type=float, default=5)
     p.add_argument("--trials", type=int, default=20)
     p.add_argument("--keys", type=int, default=1000000)
+    p.add_argument("--megabytes", type=int, default=1024, help="state of catchup")
     p.add_argument("--minutes", type=float, default=10)
     p.add_argument("--json")
     OPTIONS = p.parse_args()
