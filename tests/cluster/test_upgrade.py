@@ -181,6 +181,33 @@ def test_back_to_the_old_release_before_the_level_rose():
         nobody_else_failed(ledger, changes)
 
 
+def test_old_node_that_never_comes_back_is_replaced():
+    """It cannot say that it knows the new level, and must not keep the others from it."""
+    with Cluster(3, binary=old_server(), room=1) as c, Load(c.nodes, rate=200, clients=24) as load:
+        load.wait(100)
+        for node in c.nodes[:2]:
+            change_release(c, node, HOLDFASTD, load)
+        gone = c.nodes[2]
+        gone.kill()
+        rest = c.nodes[:2]
+        c.leader(among=rest)
+        load.set_nodes(rest)
+        load.wait(50)
+        assert [level(n) for n in rest] == [1, 1]
+        # Noticed as gone after a moment; until then the request is refused.
+        wait_for("the dead node to be removed", lambda: rest[0].call("HF.MEMBER", "REMOVE", gone.name))
+        c.forget(gone)
+        wait_for("the new level", lambda: [level(n) for n in rest] == [NEW_LEVEL] * 2)
+        c.binary = HOLDFASTD
+        fresh = c.add("fresh")
+        wait_for("the new node to vote", lambda: c.leader().members().get("fresh", {}).get("role") == "voter")
+        fresh.wait_ready()
+        load.wait(50)
+        ledger = load.stop()
+        ledger.verify(*c.nodes)
+        c.same_digest()
+
+
 def test_whole_cluster_changes_at_once():
     """All nodes are stopped and started with the new release: what the old one wrote is all there."""
     with Cluster(3, binary=old_server()) as c:
