@@ -188,8 +188,15 @@ uint64_t hf_consensus_journal_bytes_max(const struct hf_consensus *c)
 
 bool hf_consensus_is_journal_full(const struct hf_consensus *c)
 {
-    return hf_journal_disk_bytes(c->journal) + c->config.journal_segment_bytes > hf_consensus_journal_bytes_max(c) &&
-           hf_journal_bytes_after(c->journal, c->state_durable_index) >= c->config.snapshot_journal_bytes;
+    uint64_t not_durable;
+
+    if (hf_journal_disk_bytes(c->journal) + c->config.journal_segment_bytes <= hf_consensus_journal_bytes_max(c) ||
+        c->commit_index <= c->state_durable_index)
+        return false;
+    /* Of what is committed only: the rest may need the very entries that would be refused to become so. */
+    not_durable = hf_journal_bytes_after(c->journal, c->state_durable_index) -
+                  hf_journal_bytes_after(c->journal, c->commit_index);
+    return not_durable >= c->config.snapshot_journal_bytes;
 }
 
 bool hf_consensus_is_throttled(const struct hf_consensus *c)
