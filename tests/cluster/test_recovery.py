@@ -443,14 +443,16 @@ def test_death_while_a_suffix_is_cut():
         old = c.leader()
         others = [n for n in c.nodes if n is not old]
         conn = old.conn()
-        last = int(old.info()["raft_last_index"])
-        for n in others:
-            n.kill()
-        # Into its journal, and to nobody else.
-        for i in range(20):
-            conn.send("SET", f"never:{i}", "x" * 1000)
-        wait_for("an entry of its own", lambda: int(old.info()["raft_last_index"]) > last + 1)
-        old.kill()
+        with load.held():
+            c.same_digest()
+            last = int(old.info()["raft_last_index"])
+            for n in others:
+                n.kill()
+            # Into its journal, and to nobody else.
+            for i in range(20):
+                conn.send("SET", f"never:{i}", "x" * 1000)
+            wait_for("an entry of its own", lambda: int(old.info()["raft_last_index"]) > last)
+            old.kill()
         for n in others:
             n.start()
         c.leader(among=others)
