@@ -96,7 +96,7 @@ struct client {
     struct request *busy[PIPELINE_MAX];
     unsigned n_busy;
     uint64_t next_ms;
-    bool is_disappointed; /* by an error: another node may do better */
+    bool is_disappointed;                 /* by an error: another node may do better */
     uint32_t pipelined_key, pipelined_op; /* 1 + the last operation of the pipeline on that key, 0 = none */
     struct {
         uint32_t key;
