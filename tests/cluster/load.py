@@ -52,12 +52,12 @@ class Key:
 
 class Client:
     __slots__ = ("number", "node", "sock", "buffer", "due", "sent", "key", "kind", "seq", "keys", "is_connecting",
-                 "is_away")
+                 "is_away", "is_queued")
 
     def __init__(self, number, node):
         self.number, self.node = number, node
         self.sock, self.buffer, self.due, self.sent, self.key, self.kind, self.seq = None, b"", 0.0, 0.0, None, 0, 0
-        self.keys, self.is_connecting, self.is_away = [], False, False
+        self.keys, self.is_connecting, self.is_away, self.is_queued = [], False, False, False
 
 
 class Ledger:
@@ -200,7 +200,7 @@ class Engine:
             c.due = now + self.period * c.number / load.clients
             for i in range(load.keys):
                 c.keys.append(self.new_key(c, INCR if i < load.counters else SET))
-            heapq.heappush(self.ready, (now, c.number))
+            self.queue(c, now)
 
     def new_key(self, c, kind):
         n = len(self.ledger.keys)
@@ -216,11 +216,12 @@ class Engine:
             now = time.monotonic()
             while self.ready and self.ready[0][0] <= now + 0.0005:
                 c = self.clients[heapq.heappop(self.ready)[1]]
+                c.is_queued = False
                 if c.sock is None:
                     self.connect(c, now)
                 elif self.holding:
                     c.due = now + 0.01
-                    heapq.heappush(self.ready, (c.due, c.number))
+                    self.queue(c, c.due)
                 elif not self.stopping:
                     self.send(c, now)
             if now - swept > 0.1:
@@ -272,6 +273,11 @@ class Engine:
             # Spread what is idle over the new nodes; clients under way move when they are answered.
             for i, c in enumerate(self.clients):
                 c.is_away = c.node != self.usable[i % len(self.usable)]
+
+    def queue(self, c, when):
+        assert not c.is_queued and c.key is None
+        c.is_queued = True
+        heapq.heappush(self.ready, (when, c.number))
 
     def connect(self, c, now):
         if self.stopping:
@@ -331,7 +337,8 @@ class Engine:
             at = self.usable.index(c.node) + 1 if c.node in self.usable else 0
             c.node = self.usable[at % len(self.usable)]
         self.ledger.reconnects += 1
-        heapq.heappush(self.ready, (now + 0.02, c.number))
+        if not c.is_queued:  # an idle client is, and connects when its time comes
+            self.queue(c, now + 0.02)
 
     def on_event(self, c, event):
         now = time.monotonic()
@@ -343,25 +350,16 @@ class Engine:
             c.is_connecting = False
             self.epoll.modify(c.sock.fileno(), select.EPOLLIN)
             c.due = max(c.due, now)
-            heapq.heappush(self.ready, (c.due, c.number))
+            self.queue(c, c.due)
             return
         try:
-            data = c.sock.recv(65536)
+            data, why = c.sock.recv(65536), "closed"
         except BlockingIOError:
             return
         except OSError as e:
-            self.lost(c, now, str(e))
-            return
+            data, why = b"", str(e)
         if not data:
-            # An idle client's entry in the heap finds it without a socket and connects it again.
-            if c.key is None:
-                self.ledger.reconnects += 1
-                self.leave(c)
-                if self.load.failover:
-                    at = self.usable.index(c.node) + 1 if c.node in self.usable else 0
-                    c.node = self.usable[at % len(self.usable)]
-            else:
-                self.lost(c, now, "closed")
+            self.lost(c, now, why)
             return
         c.buffer += data
         if c.key is not None:
@@ -402,7 +400,7 @@ class Engine:
             c.due += self.period
         else:
             c.due = now
-        heapq.heappush(self.ready, (c.due, c.number))
+        self.queue(c, c.due)
 
     def done(self, c, now, outcome, text):
         ledger, key = self.ledger, c.key
