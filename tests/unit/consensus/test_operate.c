@@ -480,6 +480,72 @@ START_TEST(test_removal_taken_back)
 }
 END_TEST
 
+static void cut_off(struct group *g, unsigned who)
+{
+    for (unsigned i = 0; i < N; i++)
+        if (i != who) {
+            hf_sim_world_block(g->w, who, i, true);
+            hf_sim_world_block(g->w, i, who, true);
+        }
+}
+
+/* The single-server rule: one change that is not committed is enough. */
+START_TEST(test_one_change_at_a_time)
+{
+    struct group g;
+    struct asked a = {0}, b;
+    unsigned l;
+
+    group_open(&g, (uint64_t)_i + 970);
+    l = leader(&g, 5000)->number;
+    write_some(&g, 20);
+    run(&g, 500);
+    cut_off(&g, l);
+    a.req = (struct hf_member_request){.data = &a, .cb = on_answer, .op = HF_MEMBER_DEMOTE, .timeout_ms = 5000};
+    snprintf(a.req.node, sizeof a.req.node, "%u", (l + 1) % LISTED + 1);
+    hf_consensus_operate(g.m[l].c, &a.req);
+    run(&g, 50);
+    ck_assert(!a.is_done); /* in the log, and not committed */
+    char id[24];
+    snprintf(id, sizeof id, "%u", (l + 2) % LISTED + 1);
+    ck_assert_int_ne(ask(&g, l, HF_MEMBER_DEMOTE, id, "", &b), 0);
+    ck_assert_msg(strstr(b.text, "under way") != NULL, "%s", b.text);
+    hf_sim_world_heal(g.w);
+    run(&g, 5000);
+    ck_assert(a.is_done);
+    write_some(&g, 20);
+    check_equal(&g);
+    group_close(&g);
+}
+END_TEST
+
+/* And no change at all before an entry of the leader's own term is committed. */
+START_TEST(test_no_change_before_the_own_term)
+{
+    struct group g;
+    struct asked a;
+    struct member *l = NULL;
+    char id[24];
+
+    group_open(&g, (uint64_t)_i + 980);
+    for (unsigned t = 0; t < 10000 && !l; t++) {
+        hf_sim_world_run_until(g.w, hf_sim_world_now_ms(g.w) + 1);
+        for (unsigned i = 0; i < LISTED; i++)
+            if (hf_consensus_role(g.m[i].c) == HF_ROLE_LEADER)
+                l = &g.m[i];
+    }
+    ck_assert_ptr_nonnull(l);
+    cut_off(&g, l->number); /* its first entry reaches nobody any more */
+    snprintf(id, sizeof id, "%u", (l->number + 1) % LISTED + 1);
+    ck_assert_int_ne(ask(&g, l->number, HF_MEMBER_DEMOTE, id, "", &a), 0);
+    ck_assert_msg(strncmp(a.text, "UNKNOWN", 7) != 0, "%s", a.text); /* nothing was written */
+    hf_sim_world_heal(g.w);
+    write_some(&g, 20);
+    check_equal(&g);
+    group_close(&g);
+}
+END_TEST
+
 /* A node was let in and stopped before it got any entry; when it is back, one that joined after it leads. */
 START_TEST(test_leader_that_came_later)
 {
@@ -1115,6 +1181,8 @@ Suite *operate_suite(void)
 
     tcase_set_timeout(t, 240);
     tcase_add_loop_test(t, test_removal_taken_back, 0, 3);
+    tcase_add_loop_test(t, test_one_change_at_a_time, 0, 3);
+    tcase_add_loop_test(t, test_no_change_before_the_own_term, 0, 3);
     tcase_add_loop_test(t, test_leader_that_came_later, 0, 3);
     tcase_add_test(t, test_reads_go_on_alone);
     tcase_add_loop_test(t, test_learner_votes_for_its_promoter, 0, 3);
