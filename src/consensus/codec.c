@@ -47,7 +47,7 @@
 
 /* What libraft 0.22.1 puts into its messages. */
 #define VERSION_APPEND_ENTRIES        0
-#define VERSION_APPEND_ENTRIES_RESULT 2
+#define VERSION_APPEND_ENTRIES_RESULT HF_APPEND_RESULT_VERSION
 #define VERSION_REQUEST_VOTE          2
 #define VERSION_REQUEST_VOTE_RESULT   2
 #define VERSION_TIMEOUT_NOW           0

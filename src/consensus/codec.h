@@ -29,6 +29,10 @@ enum hf_raft_message_type {
     HF_MSG_REMOVED = 23,  /* u64 index of the committed configuration that the receiver is not in */
 };
 
+/* What libraft's core puts into an AppendEntries result of its own. */
+#define HF_APPEND_RESULT_VERSION  2
+#define HF_APPEND_RESULT_FEATURES 1 /* capacity is told */
+
 /* On the JOIN channel; layouts in join.c. */
 enum hf_join_message_type {
     HF_MSG_JOIN = 1,  /* a node that is no member asks to become one */

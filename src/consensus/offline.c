@@ -516,7 +516,9 @@ static bool wants_vote(const struct hf_offline_found *f)
         return true; /* what is left of it in a configuration says nothing */
     if (f->identity_rc == 0 && (f->identity.is_joining || f->identity.wants_vote))
         return f->identity.wants_vote;
-    for (unsigned i = 0; f->identity_rc == 0 && f->has_configuration && i < f->configuration.n; i++) {
+    /* Without the journal the configuration is that of the marker, from before it was promoted perhaps. */
+    for (unsigned i = 0; f->identity_rc == 0 && f->journal_rc == 0 && f->has_configuration && i < f->configuration.n;
+         i++) {
         if (f->configuration.servers[i].id == f->identity.node_id)
             return f->configuration.servers[i].role == RAFT_VOTER;
     }

@@ -187,7 +187,7 @@ static void on_refused(void *data, uint64_t node_id, const char *why)
         HF_LOG_WARN("consensus", "a member refuses this node", "member=%" PRIu64 " reason=\"%s\"", node_id, why);
     if (c->is_closing || c->has_failed)
         return;
-    if (strncmp(why, REFUSAL_REMOVED, sizeof REFUSAL_REMOVED - 1) == 0) {
+    if (is_member_of_something(c) && strncmp(why, REFUSAL_REMOVED, sizeof REFUSAL_REMOVED - 1) == 0) {
         uint64_t index = strtoull(why + sizeof REFUSAL_REMOVED - 1, &end, 10);
 
         if (*end == ':')
@@ -437,6 +437,30 @@ static struct raft_server *let_learner_vote(struct hf_consensus *c, const struct
     return NULL;
 }
 
+static bool has_all_of(const struct hf_consensus *c, const struct raft_install_snapshot *m)
+{
+    return m->term == raft_current_term(&c->raft) && c->raft.state == RAFT_FOLLOWER && !c->install.is_active &&
+           m->last_index <= c->commit_index;
+}
+
+/* A leader of our term thinks that we need a copy of the state, and we do not: the answer to an install was lost with
+ * us. The core would name the index that it was asked about, which may lie before all that it knows of the log. What is
+ * committed and stored is in the leader's log as it is in ours. */
+static void tell_how_far(struct hf_consensus *c, uint64_t to)
+{
+    struct raft_message m = {.type = RAFT_APPEND_ENTRIES_RESULT};
+    struct hf_buf buf = {0};
+
+    m.append_entries_result.version = HF_APPEND_RESULT_VERSION;
+    m.append_entries_result.features = HF_APPEND_RESULT_FEATURES;
+    m.append_entries_result.term = raft_current_term(&c->raft);
+    m.append_entries_result.last_log_index = c->commit_index < c->durable_index ? c->commit_index : c->durable_index;
+    m.append_entries_result.capacity = UINT16_MAX;
+    hf_codec_put_message(&buf, &m);
+    hf_consensus_send_simple(c, to, HF_MSG_APPEND_ENTRIES_RESULT, hf_buf_slice(&buf));
+    hf_buf_free(&buf);
+}
+
 static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, struct hf_slice payload)
 {
     struct raft_event event = {.type = RAFT_RECEIVE};
@@ -509,6 +533,11 @@ static void receive_raft(struct hf_consensus *c, uint64_t from, uint8_t type, st
             return;
         break;
     case RAFT_INSTALL_SNAPSHOT:
+        if (has_all_of(c, &m.install_snapshot)) {
+            tell_how_far(c, from);
+            drop_message(&m, NULL);
+            return;
+        }
         if (!hf_consensus_admit_install(c, &m.install_snapshot)) {
             drop_message(&m, NULL);
             return;

@@ -222,6 +222,10 @@ void hf_consensus_send(struct hf_consensus *c, const struct raft_message *m)
         return;
     case RAFT_INSTALL_SNAPSHOT:
         hf_consensus_note_behind(c, o);
+        /* It may have all that already, and only its answer was lost: then it says so. */
+        if (o->level >= HF_LEVEL_COPIES && c->marker.index == m->install_snapshot.last_index)
+            hf_consensus_send_install(c, o->id, c->marker.index, c->marker.term, c->marker.configuration_index,
+                                      hf_buf_slice(&c->marker.configuration));
         return;
     case RAFT_REQUEST_VOTE:
         /* R8: the leave to disturb a leader holds for the one election that its TimeoutNow started. */

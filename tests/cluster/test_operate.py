@@ -584,6 +584,7 @@ def test_settings_at_run_time():
     with Cluster(3, extra=SMALL, room=1) as c, Load(c.nodes, rate=100) as load:
         load.wait(20)
         one, two, three = c.nodes
+        wait_level(c)
         # Of this node alone, kept over a restart, also one that is not clean.
         assert one.call("CONFIG", "SET", "maxclients", "777", "loglevel", "debug") == "OK"
         assert config(one, "maxclients") == "777" and config(two, "maxclients") == "10000"

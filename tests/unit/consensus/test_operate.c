@@ -696,6 +696,32 @@ START_TEST(test_crashes_during_installs)
 }
 END_TEST
 
+/* The power goes when the copy is installed and before the leader hears of it, and nobody writes any more. */
+START_TEST(test_lost_answer_to_an_install)
+{
+    struct hf_consensus_status st;
+    struct group g;
+    unsigned lagging;
+
+    group_open(&g, (uint64_t)_i + 60);
+    lagging = (leader(&g, 5000)->number + 1) % LISTED;
+    stop(&g, lagging, false);
+    write_some(&g, 1200);
+    g.m[lagging].n_installs = 0;
+    start(&g, lagging, NULL);
+    for (unsigned t = 0; t < 20000 && g.m[lagging].n_installs == 0; t++)
+        hf_sim_world_step(g.w, hf_sim_world_now_ms(g.w) + 1);
+    ck_assert_uint_eq(g.m[lagging].n_installs, 1);
+    stop(&g, lagging, true);
+    start(&g, lagging, NULL);
+    run(&g, 8000);
+    hf_consensus_status(leader(&g, 5000)->c, &st);
+    ck_assert_uint_eq(status_of(leader(&g, 5000), lagging + 1, &st)->match_index, st.last_index);
+    check_equal(&g);
+    group_close(&g);
+}
+END_TEST
+
 /* A verified copy outlives the leader that sent it; whoever leads then can have it installed. */
 START_TEST(test_leader_changes_during_a_copy)
 {
@@ -1188,6 +1214,7 @@ Suite *operate_suite(void)
     tcase_add_loop_test(t, test_learner_votes_for_its_promoter, 0, 3);
     tcase_add_loop_test(t, test_lagging_member_gets_a_copy, 0, 10);
     tcase_add_loop_test(t, test_crashes_during_installs, 0, 20);
+    tcase_add_loop_test(t, test_lost_answer_to_an_install, 0, 6);
     tcase_add_loop_test(t, test_leader_changes_during_a_copy, 0, 5);
     tcase_add_test(t, test_writes_slow_down_behind_a_copy);
     tcase_add_test(t, test_full_journals_take_nothing);
