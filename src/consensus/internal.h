@@ -225,6 +225,7 @@ struct hf_consensus {
     struct hf_task request_task;
     struct hf_member_request self_request; /* this node asks to be promoted */
     bool is_self_asking, is_removed_told;
+    bool is_shut_out; /* a formed member refused this node, which is none itself */
     /* joining */
     struct hf_timer join_timer;
     uint32_t join_at; /* which of the addresses is tried */

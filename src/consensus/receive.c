@@ -194,11 +194,13 @@ static void on_refused(void *data, uint64_t node_id, const char *why)
             hf_consensus_on_removed(c, index, why);
         return;
     }
-    if (!is_member_of_something(c))
+    if (!is_member_of_something(c)) {
+        c->is_shut_out = true;
         snprintf(c->problem, sizeof c->problem,
-                 "member %" PRIu64 " refuses this node: %.120s; an empty directory cannot rejoin a formed cluster: see "
-                 "holdfast member replace and holdfastd --join",
+                 "member %" PRIu64 " refuses this node: %.90s; an empty directory cannot rejoin a formed cluster: "
+                 "holdfast repair --dir DIR --from-peers --name NAME --join HOST:PORT",
                  node_id, why);
+    }
 }
 
 static void send_level(struct hf_consensus *c, uint64_t to)
@@ -883,6 +885,8 @@ void hf_consensus_try_form(struct hf_consensus *c)
     if (hf_journal_next_index(c->journal) == 1) {
         for (uint32_t i = 0; i < c->n_others; i++) {
             if (!hf_peers_link(c->peers, c->others[i].id, HF_CHANNEL_RAFT)) {
+                if (c->is_shut_out) /* that is the better text */
+                    return;
                 snprintf(c->problem, sizeof c->problem,
                          "waiting for member %" PRIu64 " at %.100s: to form the cluster, all listed members must be "
                          "reachable once",
