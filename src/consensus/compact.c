@@ -119,7 +119,6 @@ static void on_marker_saved(struct hf_job *job)
                 next.term, from);
     hf_consensus_step(c, &event);
     hf_journal_truncate_prefix(c->journal, from - 1);
-    c->is_pin_kept = c->pin_index != 0;
     hf_crash_point("compact-journal-cut");
 }
 

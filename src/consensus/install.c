@@ -99,7 +99,6 @@ void hf_consensus_pin(struct hf_consensus *c, uint64_t index)
 {
     c->was_pinned |= c->pin_index != 0;
     c->pin_index = index;
-    c->is_pin_kept |= index != 0;
 }
 
 /* ---- the member's side -------------------------------------------------------------------------------- */

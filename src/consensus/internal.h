@@ -211,8 +211,7 @@ struct hf_consensus {
 
     struct hf_install install;
     uint64_t pin_index;
-    bool is_pin_kept; /* the journal was not cut since there was a pin */
-    bool was_pinned;  /* and the journal is still longer than it may be without */
+    bool was_pinned; /* there was a pin, and the journal is still longer than it may be without */
     uint64_t throttled_until_ms;
     bool is_throttling;
     uint32_t level; /* the cluster's, from the state */
@@ -297,6 +296,8 @@ void hf_consensus_operate_progress(struct hf_consensus *c);
 void hf_consensus_operate_removed(struct hf_consensus *c);
 void hf_consensus_operate_leaving(struct hf_consensus *c, uint64_t id);
 void hf_consensus_on_operate(struct hf_consensus *c, uint64_t from, struct hf_slice payload);
+/* A u32 length and so many printable characters. */
+bool hf_consensus_take_text(struct hf_reader *r, char *out, size_t size);
 void hf_consensus_on_operated(struct hf_consensus *c, uint64_t from, struct hf_slice payload);
 const char *hf_consensus_member_name(const struct raft_server *s, char buf[HF_MEMBER_NAME_BYTES + 1]);
 bool hf_consensus_is_tombstone(const struct raft_server *s);

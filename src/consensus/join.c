@@ -236,18 +236,6 @@ static void on_request_done(struct hf_member_request *req, int rc, const char *t
     hf_free(j);
 }
 
-static bool take_text(struct hf_reader *r, char *out, size_t size)
-{
-    struct hf_slice s = hf_read_slice(r);
-
-    if (r->failed || s.len >= size || (s.len > 0 && memchr(s.ptr, 0, s.len)))
-        return false;
-    if (s.len)
-        memcpy(out, s.ptr, s.len);
-    out[s.len] = 0;
-    return true;
-}
-
 static void on_join(struct hf_consensus *c, struct hf_link *link, struct hf_slice payload)
 {
     struct hf_reader r = hf_reader(payload);
@@ -269,9 +257,9 @@ static void on_join(struct hf_consensus *c, struct hf_link *link, struct hf_slic
     j->request.op = HF_MEMBER_JOIN;
     j->request.timeout_ms = JOIN_PATIENCE_MS / 2;
     j->request.store_id = hf_read_u64(&r);
-    if (!take_text(&r, j->request.node, sizeof j->request.node) ||
-        !take_text(&r, j->request.other, sizeof j->request.other) ||
-        !take_text(&r, j->request.address, sizeof j->request.address) || !hf_reader_done(&r)) {
+    if (!hf_consensus_take_text(&r, j->request.node, sizeof j->request.node) ||
+        !hf_consensus_take_text(&r, j->request.other, sizeof j->request.other) ||
+        !hf_consensus_take_text(&r, j->request.address, sizeof j->request.address) || !hf_reader_done(&r)) {
         hf_free(j);
         return;
     }

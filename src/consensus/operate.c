@@ -881,7 +881,7 @@ void hf_consensus_operate_close(struct hf_consensus *c)
 
 /* ---- between nodes ------------------------------------------------------------------------------------ */
 
-static bool take_text(struct hf_reader *r, char *out, size_t size)
+bool hf_consensus_take_text(struct hf_reader *r, char *out, size_t size)
 {
     struct hf_slice s = hf_read_slice(r);
 
@@ -903,8 +903,8 @@ void hf_consensus_on_operate(struct hf_consensus *c, uint64_t from, struct hf_sl
     char node[HF_NODE_NAME_BYTES], other[256], address[256];
     struct ask ask = {.op = hf_read_u8(&r), .node = node, .other = other, .address = address};
 
-    if (!take_text(&r, node, sizeof node) || !take_text(&r, other, sizeof other) ||
-        !take_text(&r, address, sizeof address))
+    if (!hf_consensus_take_text(&r, node, sizeof node) || !hf_consensus_take_text(&r, other, sizeof other) ||
+        !hf_consensus_take_text(&r, address, sizeof address))
         return;
     ask.store_id = hf_read_u64(&r);
     if (!hf_reader_done(&r) || !hf_consensus_knows(c, from) || ask.op < HF_MEMBER_JOIN || ask.op > HF_MEMBER_TRANSFER)
@@ -934,7 +934,7 @@ void hf_consensus_on_operated(struct hf_consensus *c, uint64_t from, struct hf_s
     uint8_t code = hf_read_u8(&r);
     char text[TEXT_MAX];
 
-    if (!take_text(&r, text, sizeof text))
+    if (!hf_consensus_take_text(&r, text, sizeof text))
         return;
     node_id = hf_read_u64(&r);
     if (!hf_reader_done(&r) || code > CODE_UNKNOWN)
