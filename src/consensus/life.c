@@ -178,17 +178,33 @@ static bool is_named(const struct hf_consensus *c, const char *name)
     return strcmp(digits, name) == 0;
 }
 
+static bool is_there(const struct hf_consensus *c, const char *name)
+{
+    struct hf_file *file;
+    char *path = hf_asprintf("%s/%s", c->dir, name);
+    int rc = c->env->fs->open(c->env->fs, path, HF_FS_READ, &file);
+
+    hf_free(path);
+    if (rc == 0)
+        c->env->fs->close(c->env->fs, file);
+    return rc == 0;
+}
+
 /* A new directory: the node will form a cluster with those of its list, or ask to join one. */
 static int new_identity(struct hf_consensus *c, const struct hf_member *members, uint32_t n,
                         const uint8_t cluster_id[16], char *why, size_t why_size)
 {
-    struct hf_file *current;
-    char *path = hf_asprintf("%s/CURRENT", c->dir);
-    int rc = c->env->fs->open(c->env->fs, path, HF_FS_READ, &current);
+    int rc;
 
-    hf_free(path);
-    if (rc == 0) { /* identity is written before anything else */
-        c->env->fs->close(c->env->fs, current);
+    if (is_there(c, "restore.db")) {
+        snprintf(
+            why, why_size,
+            "%s holds restore.db, what is left of a restore that was interrupted: run holdfast restore into it again, "
+            "or delete the directory",
+            c->dir);
+        return HF_E_AGAIN;
+    }
+    if (is_there(c, "CURRENT")) { /* identity is written before anything else */
         snprintf(why, why_size,
                  "%s/identity is missing, though other parts of a node are there: put it back as it was, or let this "
                  "node start again from the other members: holdfast repair --dir %s --from-peers --name NAME --join "

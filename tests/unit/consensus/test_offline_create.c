@@ -118,6 +118,26 @@ START_TEST(test_create_touches_nothing_that_is_there)
 }
 END_TEST
 
+/* A restore that was killed while it unpacked: no node may begin there as a new one. */
+START_TEST(test_half_unpacked_state_is_not_started_on)
+{
+    struct offline_place p;
+    struct offline_node n;
+    char path[100];
+
+    offline_open_fake(&p, 1);
+    ck_assert_int_eq(p.fs->mkdir(p.fs, p.dir), 0);
+    snprintf(path, sizeof path, "%s/restore.db", p.dir);
+    ck_assert_int_eq(hf_fs_write_small(p.fs, path, "half", 4), 0);
+    ck_assert_int_eq(offline_open_node(&p, &n, 2), HF_E_AGAIN);
+    ck_assert_msg(strstr(p.why, "holdfast restore") != NULL, "%s", p.why);
+    ck_assert_int_eq(p.fs->unlink(p.fs, path), 0);
+    ck_assert_msg(offline_open_node(&p, &n, 2) == 0, "%s", p.why);
+    offline_close_node(&n);
+    offline_close(&p);
+}
+END_TEST
+
 /* The state may have been unpacked in the new directory itself. */
 START_TEST(test_create_finds_the_state_within)
 {
@@ -196,6 +216,7 @@ TCase *offline_create_case(void)
     tcase_add_test(t, test_create_lays_down_a_cluster_of_one);
     tcase_add_test(t, test_create_draws_a_new_cluster_or_takes_the_word);
     tcase_add_test(t, test_create_touches_nothing_that_is_there);
+    tcase_add_test(t, test_half_unpacked_state_is_not_started_on);
     tcase_add_test(t, test_create_finds_the_state_within);
     tcase_add_test(t, test_create_on_a_real_disk);
     tcase_add_test(t, test_create_survives_a_crash_at_any_step);
