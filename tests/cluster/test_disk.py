@@ -227,6 +227,11 @@ def test_space_runs_out_and_comes_back():
             assert n.call("EXPIRE", f"doomed{i + 6}", 1000) == 1
             assert n.call("PERSIST", f"doomed{i + 6}") == 1
             assert n.call("GETDEL", f"doomed{i + 9}") == b"x"
+        # So do changes of the members: the full node may be the one that has to go.
+        assert leader.call("HF.MEMBER", "DEMOTE", str(node.number)).startswith("OK")
+        wait_for("its vote again",  # it has caught up within a moment
+                 lambda: refusal(leader, "HF.MEMBER", "PROMOTE", str(node.number)) == "" and
+                 leader.members()[str(node.number)]["role"] == "voter")
         assert os.path.exists(ballast)
 
         node.rules(f"free * {15 * MIB}")
